@@ -1,0 +1,8 @@
+"""``python -m tenantkv`` is the same as ``tenantkv``."""
+
+import sys
+
+from tenantkv.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

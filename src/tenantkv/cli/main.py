@@ -1,0 +1,123 @@
+"""The entry point: finds the command, imports its module, turns errors into exit codes.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+from tenantkv.cli import output
+from tenantkv.errors import TenantKVError
+
+FAILURE = 1
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """A command: its name, the module that does it, and what it does."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS = (
+    Command("init", "tenantkv.cli.init", "make this tenant's identity, once"),
+    Command("show", "tenantkv.cli.show", "show the identity and the server in use, no secrets"),
+    Command("name", "tenantkv.cli.name", "show under which name the server stores a key"),
+    Command("demo", "tenantkv.cli.demo", "a guided run with two tenants on a server of our own"),
+    Command("completion", "tenantkv.cli.completion", "print a completion script for a shell"),
+)
+
+_EXAMPLES = """\
+examples:
+  tenantkv init                      make the identity of this tenant
+  tenantkv show                      which identity, from where, on which server
+  tenantkv name lastupdated          the name of that key on the server
+  source <(tenantkv completion bash)
+"""
+
+
+class CommandModule(Protocol):
+    """What every command's module has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments, description and example."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Run the command and return the exit code."""
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line.
+
+    Args:
+        only: the one command whose module to import and whose arguments to add; all if left out.
+    """
+    parser = argparse.ArgumentParser(
+        prog="tenantkv",
+        description="A namespaced, sealed and refusing client for shared Redis servers.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tenantkv {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.name,
+            help=command.summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if only is None or only == command.name:
+            load(command).add_arguments(subparser)
+    return parser
+
+
+def load(command: Command) -> CommandModule:
+    """Import a command's module."""
+    return cast(CommandModule, importlib.import_module(command.module))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Options in front of the command take no values, so the first other word is the command.
+    name = next((word for word in words if not word.startswith("-")), "")
+    try:
+        arguments = build_parser(name).parse_args(words)
+        command = next(command for command in COMMANDS if command.name == arguments.command)
+        code = load(command).run(arguments)
+        sys.stdout.flush()
+    except TenantKVError as error:
+        output.fail(str(error))
+        return FAILURE
+    except BrokenPipeError:
+        _discard_output()
+        return FAILURE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        output.fail(f"{error.filename or 'system'}: {error.strerror or error}")
+        return FAILURE
+    return code
+
+
+def _discard_output() -> None:
+    # The reader (head, less) is gone. What is still buffered must not raise at interpreter exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tenantkv")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

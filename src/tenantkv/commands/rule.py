@@ -1,0 +1,126 @@
+"""One row of the command table, compiled: what a command does with names.
+
+A rule is data plus three pure functions. `locate` tells where key names (or channels) stand, `rewrite`
+makes the wire form where positions are not enough, and `shape` gives a reply back in own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from tenantkv.namespace import Namespace
+
+Policy = Literal["namespace", "channel", "pass", "refuse"]
+Arguments = Sequence[bytes]
+Locate = Callable[[Arguments], Sequence[int]]
+Rewrite = Callable[[list[bytes], Namespace], list[bytes]]
+Shape = Callable[[Any, Namespace], Any]
+
+# Tokens that make a repeated write answer or act differently from the first.
+CONDITIONAL = frozenset(
+    {b"NX", b"XX", b"GT", b"LT", b"GET", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE", b"FNX", b"FXX"}
+)
+
+_CONDITIONAL_COMMANDS = frozenset({"SET", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT"})
+
+# Commands that change what later replies on the same connection mean.
+_SESSION = frozenset(
+    {"MULTI", "EXEC", "DISCARD", "SELECT", "SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
+    | {"SSUBSCRIBE", "SUNSUBSCRIBE"}
+)
+
+
+class Rule:
+    """What is known of one command.
+
+    Attributes:
+        name: upper case, with the subcommand after a blank.
+        policy: ``namespace`` (has key names), ``channel``, ``pass`` or ``refuse``.
+        names: the position column of the table, for people and for tests.
+        min_args: the fewest arguments after the command's first word.
+        locate: positions of names in the arguments, given those; ``None`` where there are none.
+        rewrite: builds the wire form by itself; ``None`` where prefixing the positions is all.
+        shape: gives a reply in own names; ``None`` where replies hold none.
+        reads, writes, creates, repeatable, blocks: the flags column.
+        reason, instead: the texts of a refusal.
+        head: the RESP bytes of the command's words.
+        plain: a reply needs no look at all.
+        session: it changes what later replies on its connection mean.
+        conditional: options decide whether it may be repeated.
+        single: one word, one key, and nothing else to do.
+        words: how many arguments the name takes (2 with a subcommand).
+    """
+
+    __slots__ = (
+        "blocks",
+        "conditional",
+        "creates",
+        "head",
+        "instead",
+        "locate",
+        "min_args",
+        "name",
+        "names",
+        "plain",
+        "policy",
+        "reads",
+        "reason",
+        "repeatable",
+        "rewrite",
+        "session",
+        "shape",
+        "single",
+        "words",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        *,
+        min_args: int = 0,
+        names: str = "",
+        flags: str = "",
+        locate: Locate | None = None,
+        rewrite: Rewrite | None = None,
+        shape: Shape | None = None,
+        reason: str = "",
+        instead: str = "",
+    ) -> None:
+        words = name.encode().split()
+        self.name = name
+        self.policy: Policy = policy
+        self.min_args = min_args
+        self.names = names
+        self.locate = locate
+        self.rewrite = rewrite
+        self.shape = shape
+        self.reads = "r" in flags
+        self.writes = "w" in flags
+        self.creates = "c" in flags
+        self.repeatable = "r" in flags or "i" in flags
+        self.blocks = "b" in flags
+        self.reason = reason
+        self.instead = instead
+        self.words = len(words)
+        self.head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        # The form of nearly all traffic: one word, one key right behind it, nothing else to do.
+        self.session = name in _SESSION
+        self.plain = shape is None and not self.session
+        self.conditional = name in _CONDITIONAL_COMMANDS
+        self.single = policy == "namespace" and names == "1" and rewrite is None and len(words) == 1
+
+    def may_repeat(self, arguments: Sequence[Any]) -> bool:
+        """Whether sending `arguments` again after a lost reply does and answers the same."""
+        if not self.conditional or not self.repeatable:
+            return self.repeatable
+        options = (word for word in arguments[3:] if isinstance(word, (str, bytes)))
+        return not any(
+            (word.encode() if isinstance(word, str) else word).upper() in CONDITIONAL
+            for word in options
+        )
+
+    def __repr__(self) -> str:
+        return f"<Rule {self.name} {self.policy} {self.names}>"

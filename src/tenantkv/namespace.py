@@ -1,0 +1,134 @@
+"""The namespace: how a tenant's own names and the server's wire names relate.
+
+Laws of this file:
+
+1. wire name = prefix + ``:`` + own name (``{prefix}:`` with ``placement="slot"``). A prefix holds no
+   ``:`` , no glob character and no brace, so no tenant's wire prefix is the start of another's,
+   and a wire prefix in front of a glob pattern matches only itself.
+2. Channels carry a prefix of their own, derived from the naming secret: channel names are visible to
+   everybody on the server, and must tell nothing about keys.
+3. A name is rewritten once, at the wire. Nothing above the wire calls these methods, but for showing.
+"""
+
+from __future__ import annotations
+
+import base64
+import weakref
+from typing import Literal
+
+from tenantkv.errors import ConfigurationError
+from tenantkv.keyring import Keyring, check_prefix
+
+Placement = Literal["spread", "slot"]
+
+# Every living namespace of this process, so that a pickle can be a reference and carry no secret.
+_alive: weakref.WeakValueDictionary[tuple[str, str], Namespace] = weakref.WeakValueDictionary()
+
+
+class Namespace:
+    """A tenant's isolated key space; a value object that shows no secret.
+
+    Args:
+        keyring: the identity document.
+        placement: ``"spread"`` leaves Cluster slots to the own names, so that the tenant's hash tags
+            work; ``"slot"`` puts the whole tenant into one slot, so that every multi-key command works.
+
+    Example:
+        >>> from tenantkv.keyring import Keyring, check_prefix
+        >>> namespace = Namespace(Keyring.generate(bytes(range(96))))
+        >>> namespace.own_name(namespace.wire_name(b"a")) == b"a"
+        True
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_keyring",
+        "channel_prefix",
+        "path",
+        "placement",
+        "wire_prefix",
+    )
+
+    def __init__(
+        self, keyring: Keyring, *, placement: Placement = "spread", path: tuple[str, ...] = ()
+    ) -> None:
+        if placement not in ("spread", "slot"):
+            raise ConfigurationError(f"placement is 'spread' or 'slot', not {placement!r}")
+        prefix = check_prefix(keyring.prefix)
+        channel = base64.urlsafe_b64encode(keyring.derive("channel-prefix", 24)).decode()
+        form = "{%s}:" if placement == "slot" else "%s:"
+        self._keyring = keyring
+        self.path = path
+        self.placement: Placement = placement
+        self.wire_prefix: bytes = (form % prefix).encode()
+        self.channel_prefix: bytes = (form % channel).encode()
+        _alive[self._identity] = self
+
+    @property
+    def keyring(self) -> Keyring:
+        """The identity behind this namespace."""
+        return self._keyring
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that name this namespace and tell nothing about it."""
+        return self._keyring.fingerprint
+
+    @property
+    def _identity(self) -> tuple[str, str]:
+        return self.fingerprint, self.placement
+
+    def wire_name(self, own: bytes) -> bytes:
+        """Return the name under which the server stores `own`."""
+        return self.wire_prefix + own
+
+    def own_name(self, wire: bytes) -> bytes | None:
+        """Return the tenant's name of a wire name, or ``None`` if it belongs to somebody else."""
+        if wire.startswith(self.wire_prefix):
+            return wire[len(self.wire_prefix) :]
+        return None
+
+    def child(self, name: str) -> Namespace:
+        """Return the sub-tenant `name`, isolated from this namespace and from its siblings.
+
+        The same parent and name give the same child in every process. No round trip.
+        """
+        if not name:
+            raise ConfigurationError("a child namespace needs a name")
+        return Namespace(
+            self._keyring.child(name), placement=self.placement, path=(*self.path, name)
+        )
+
+    def redact(self, text: str) -> str:
+        """Return `text` without this namespace's prefixes, for errors and logs."""
+        for secret in (self.wire_prefix.decode(), self.channel_prefix.decode()):
+            text = text.replace(secret, "")
+        bare = self.keyring.prefix
+        return text.replace(bare, "<prefix>") if bare in text else text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Namespace):
+            return NotImplemented
+        return self._identity == other._identity and self.wire_prefix == other.wire_prefix
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __repr__(self) -> str:
+        path = "".join(f".child({part!r})" for part in self.path)
+        return f"<Namespace {self.fingerprint}{path} placement={self.placement}>"
+
+    def __copy__(self) -> Namespace:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Namespace:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # `keyring_store` registers the reducer (copyreg): a pickle carries a reference, never a secret.
+        raise TypeError("a Namespace is pickled by reference only, and that needs 'import tenantkv'")
+
+
+def find_alive(fingerprint: str, placement: Placement) -> Namespace | None:
+    """Return this process's namespace of that fingerprint, if it still has one."""
+    return _alive.get((fingerprint, placement))

@@ -1,0 +1,1 @@
+"""Operations without I/O: generators that yield effects and are sent the replies."""

@@ -1,0 +1,143 @@
+"""KEYS, SCAN, DBSIZE, RANDOMKEY and FLUSHDB for one's own names.
+
+On a server that offers SCAN they walk over the keys of all tenants in pages and keep the own ones;
+where it does not, they ask the registry. Neither blocks the server for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tenantkv.commands.options import scan_options
+from tenantkv.errors import ForbiddenCommandError
+from tenantkv.ops import registry
+from tenantkv.ops.effects import Batch, Command, Operation
+from tenantkv.ops.registry import RESERVED, Registrar
+
+PAGE = 1000
+_DELETE_AT_ONCE = 500
+
+Pick = Callable[[Sequence[bytes]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a namespace holds.
+
+    Attributes:
+        keys: how many keys.
+        bytes: the sum of ``MEMORY USAGE`` of those that were measured, scaled to all.
+        immortal: how many of the measured ones have no TTL, scaled to all.
+        source: ``"scan"`` or ``"registry"``.
+        measured: how many keys were measured.
+    """
+
+    keys: int
+    bytes: int
+    immortal: int
+    source: str
+    measured: int
+
+
+def emulate(
+    words: Sequence[bytes], registrar: Registrar | None, pick: Pick
+) -> Operation[Any]:
+    """Answer one of the five commands, given as words; the reply in Python's terms, names as bytes.
+
+    Raises:
+        ForbiddenCommandError: the server has no SCAN, and no registry is on.
+    """
+    name = words[0].upper()
+    if name == b"SCAN":
+        return (yield from _scan(list(words), registrar))
+    source, names = yield from own_names(name.decode(), registrar)
+    if name == b"KEYS":
+        return registry.matching(names, words[1])
+    if name == b"DBSIZE":
+        return len(names)
+    if name == b"RANDOMKEY":
+        return pick(names) if names else None
+    yield from _delete(names, source, registrar)
+    return True
+
+
+def own_names(
+    command: str, registrar: Registrar | None
+) -> Operation[tuple[str, list[bytes]]]:
+    """All own names, and where they come from: ``"scan"`` or ``"registry"``."""
+    page = yield Command(("SCAN", 0, "COUNT", PAGE), absent_ok=True)
+    if page is None:
+        known = _registry_or_refuse(command, registrar)
+        return "registry", (yield from registry.read_all(known))
+    names = dict.fromkeys(page[1])
+    while page[0] != b"0":
+        page = yield Command(("SCAN", page[0], "COUNT", PAGE))
+        names.update(dict.fromkeys(page[1]))
+    return "scan", [name for name in names if not name.startswith(RESERVED)]
+
+
+def _registry_or_refuse(command: str, registrar: Registrar | None) -> Sequence[bytes]:
+    if registrar is None:
+        raise ForbiddenCommandError(
+            command,
+            "this server offers no SCAN, so it cannot list your keys.",
+            "Connect with registry=True: your keys are then listed from an index of their own.",
+        )
+    return registrar.known_names()
+
+
+def _scan(words: list[bytes], registrar: Registrar | None) -> Operation[tuple[int, list[bytes]]]:
+    """SCAN from the registry: one shard a call, and its number as the cursor."""
+    known = _registry_or_refuse("SCAN", registrar)
+    options = {word: words[at] for word, at in scan_options(words)}
+    shard = int(words[1])
+    if not 0 <= shard < registry.SHARDS:
+        return 0, []
+    names = registry.matching(
+        (yield from registry.read_shard(shard, known)), options.get(b"MATCH", b"*")
+    )
+    if b"TYPE" in options and names:
+        types = yield Batch([("TYPE", name) for name in names])
+        wanted = options[b"TYPE"].lower()
+        names = [name for name, kind in zip(names, types, strict=True) if kind == wanted]
+    return (shard + 1) % registry.SHARDS, names
+
+
+def _delete(
+    names: Sequence[bytes], source: str, registrar: Registrar | None
+) -> Operation[None]:
+    for start in range(0, len(names), _DELETE_AT_ONCE):
+        # One key a command: in a Cluster the keys of one command must share a slot.
+        yield Batch([("UNLINK", name) for name in names[start : start + _DELETE_AT_ONCE]])
+    if registrar is not None or source == "registry":
+        yield Batch([("UNLINK", registry.shard_key(shard)) for shard in range(registry.SHARDS)])
+    if registrar is not None:
+        registrar.forget_all()
+
+
+def usage(
+    registrar: Registrar | None, sample: Callable[[Sequence[bytes]], Sequence[bytes]]
+) -> Operation[Usage]:
+    """Measure the namespace: its keys, their memory and how many never expire.
+
+    Args:
+        registrar: the client's registry, if on.
+        sample: chooses the names to measure; two commands each, 250 names a round trip.
+    """
+    source, names = yield from own_names("NAMESPACE_USAGE", registrar)
+    chosen = sample(names)
+    size = immortal = measured = 0
+    for start in range(0, len(chosen), 250):
+        lot = chosen[start : start + 250]
+        replies = yield Batch(
+            [command for name in lot for command in (("MEMORY", "USAGE", name), ("TTL", name))]
+        )
+        for memory, ttl in zip(replies[::2], replies[1::2], strict=True):
+            if isinstance(memory, int):
+                size += memory
+                measured += 1
+                immortal += ttl == -1
+    scale = len(names) / measured if measured else 0.0
+    return Usage(len(names), round(size * scale), round(immortal * scale), source, measured)

@@ -1,0 +1,1 @@
+"""The shell around redis-py: connections, pools and clients that carry a namespace."""

@@ -1,0 +1,180 @@
+"""The asyncio twin of `pool.py`: small, bounded, waiting, and shared by views."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from redis import asyncio as aredis
+from redis.exceptions import MaxConnectionsError
+
+from tenantkv.errors import ConfigurationError
+from tenantkv.namespace import Namespace
+from tenantkv.ops.registry import Registrar
+from tenantkv.transport.async_connection import AsyncNamespacedConnection
+from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
+from tenantkv.transport.redis_py import LEAN, observability_on
+
+
+class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
+    """An asyncio connection pool whose connections speak in own names.
+
+    Args:
+        connection_class: one of tenantkv's asyncio connection classes.
+        max_connections: the most connections that this pool opens.
+        pool_wait: seconds to wait for a connection when all are in use; then
+            ``redis.exceptions.MaxConnectionsError``.
+        connection_kwargs: as for ``redis.asyncio.ConnectionPool``, with ``namespace``.
+    """
+
+    def __init__(
+        self,
+        connection_class: Any = AsyncNamespacedConnection,
+        max_connections: int | None = None,
+        *,
+        pool_wait: float = POOL_WAIT,
+        **connection_kwargs: Any,
+    ) -> None:
+        if not isinstance(connection_kwargs.get("namespace"), Namespace):
+            raise ConfigurationError("a namespaced pool needs namespace=, a tenantkv.Namespace")
+        self.pool_wait = pool_wait
+        #: Whether the server was seen not to offer SCAN.
+        self.lacks_scan = False
+        self.registrars: dict[Namespace, Registrar] = {}
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
+        self._is_lean = (
+            LEAN and not connection_kwargs.get("credential_provider") and not observability_on()
+        )
+
+    @property
+    def namespace(self) -> Namespace:
+        """Whose names the pool's connections speak."""
+        namespace: Namespace = self.connection_kwargs["namespace"]
+        return namespace
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """Return a connection that is open and has nothing left from before.
+
+        Raises:
+            redis.exceptions.MaxConnectionsError: all are in use, and none came back in time.
+        """
+        return await self.checkout(self.connection_kwargs["namespace"])
+
+    async def checkout(self, namespace: Namespace) -> Any:
+        """Return a connection that speaks for `namespace` until it is released."""
+        while not self._available_connections and self._is_full():
+            await self._wait()
+        connection = self.get_available_connection()
+        try:
+            if not connection.session.idle:
+                await connection.disconnect()
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        connection.session.namespace = namespace
+        connection.session.registrar = self.registrars.get(namespace) if self.registrars else None
+        return connection
+
+    def _is_full(self) -> bool:
+        return len(self._in_use_connections) >= self.max_connections
+
+    async def _wait(self) -> None:
+        """Wait in line until a connection comes back."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await asyncio.wait_for(turn, self.pool_wait)
+        except asyncio.TimeoutError:
+            raise MaxConnectionsError(
+                f"all {self.max_connections} connections of this pool are in use, and none came "
+                f"back within {self.pool_wait:g} seconds; set max_connections= higher, or close "
+                "pub/sub objects and pipelines that are not needed"
+            ) from None
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    async def release(self, connection: Any) -> None:
+        """Take a connection back, and wake the task that has waited longest."""
+        if connection not in self._in_use_connections:
+            return
+        if not self._is_lean:
+            await super().release(connection)
+        else:
+            self._in_use_connections.discard(connection)
+            if not connection.session.idle:
+                # Replies or a transaction are left (a task was cancelled): nobody else may meet them.
+                await connection.disconnect(nowait=True)
+            self._available_connections.append(connection)
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
+
+    def view(self, namespace: Namespace) -> AsyncPoolView:
+        """Return a pool for `namespace` on this pool's connections."""
+        return AsyncPoolView(self, namespace)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__module__}.{type(self).__name__}({self.connection_class.__name__}, "
+            f"{self.connection_kwargs.get('namespace')!r})>"
+        )
+
+
+class AsyncPoolView(aredis.ConnectionPool):
+    """An asyncio pool that lends another pool's connections, speaking for its own namespace."""
+
+    def __init__(self, pool: AsyncNamespacedConnectionPool, namespace: Namespace) -> None:
+        # Not the base's: it would make locks and lists for connections that a view never has.
+        self._pool = pool
+        self._namespace = namespace
+        self.lacks_scan = pool.lacks_scan
+        self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
+        self.connection_class = pool.connection_class
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_pool":
+            raise AttributeError(name)
+        return getattr(self._pool, name)
+
+    @property
+    def connection_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+        """The connections' arguments, with this view's namespace."""
+        return self._view_kwargs
+
+    @property
+    def namespace(self) -> Namespace:
+        """Whose names the view's connections speak."""
+        return self._namespace
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """Return a connection of the shared pool that speaks for this view's namespace."""
+        return await self._pool.checkout(self._namespace)
+
+    async def release(self, connection: Any) -> None:
+        """Give a connection back to the shared pool."""
+        await self._pool.release(connection)
+
+    def view(self, namespace: Namespace) -> AsyncPoolView:
+        """Return a view for `namespace` on the same connections."""
+        return self._pool.view(namespace)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Do nothing: the connections serve others too."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections serve others too."""
+
+    def reset(self) -> None:
+        """Do nothing: the connections serve others too."""
+
+    def __del__(self) -> None:
+        """Do nothing: there is nothing to record."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__}({self._namespace!r})>"

@@ -1,0 +1,102 @@
+"""The two drivers: what an operation asks for, done with a sync or an asyncio connection pool."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from tenantkv.ops.effects import Batch, Command, Effect, Operation
+
+Result = TypeVar("Result")
+
+
+def _commands(effect: Effect) -> list[tuple[Any, ...]]:
+    many = effect.commands if isinstance(effect, Batch) else [effect.arguments]
+    return [tuple(arguments) for arguments in many]
+
+
+def _outcome(effect: Effect, replies: list[Any]) -> Any:
+    if isinstance(effect, Batch):
+        return replies
+    reply = replies[0]
+    if isinstance(reply, ResponseError):
+        if effect.absent_ok:
+            return None
+        raise reply
+    return reply
+
+
+def run(pool: Any, operation: Operation[Result]) -> Result:
+    """Drive an operation with the connections of a sync pool."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                outcome = _outcome(effect, _exchange(pool, _commands(effect)))
+            except Exception as error:
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(outcome)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
+def _exchange(pool: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+    connection = pool.get_connection()
+    try:
+        return connection.retry.call_with_retry(  # type: ignore[no-any-return]
+            lambda: _once(connection, commands), lambda *_: connection.disconnect()
+        )
+    finally:
+        pool.release(connection)
+
+
+def _once(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+    connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(connection.read_response(disable_decoding=True))
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+async def arun(pool: Any, operation: Operation[Result]) -> Result:
+    """Drive an operation with the connections of an asyncio pool."""
+    try:
+        effect = next(operation)
+        while True:
+            try:
+                outcome = _outcome(effect, await _aexchange(pool, _commands(effect)))
+            except Exception as error:
+                effect = operation.throw(error)
+            else:
+                effect = operation.send(outcome)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
+async def _aexchange(pool: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+    connection = await pool.get_connection()
+    try:
+        replies: list[Any] = await connection.retry.call_with_retry(
+            lambda: _aonce(connection, commands), lambda *_: connection.disconnect()
+        )
+        return replies
+    finally:
+        await pool.release(connection)
+
+
+async def _aonce(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+    await connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response(disable_decoding=True))
+        except ResponseError as error:
+            replies.append(error)
+    return replies

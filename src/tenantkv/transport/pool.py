@@ -1,0 +1,248 @@
+"""A small bounded pool that waits, and views of it that speak for other namespaces.
+
+The server's connections belong to everybody, so the pool is bounded low and a thread that finds it
+empty waits for a while before it gets an error. One physical pool can serve many tenants: a view sets
+its namespace on the connection at checkout.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import Any
+
+import redis
+from redis.exceptions import MaxConnectionsError
+
+from tenantkv.errors import ConfigurationError
+from tenantkv.namespace import Namespace
+from tenantkv.ops.registry import Registrar
+from tenantkv.transport.connection import NamespacedConnection
+from tenantkv.transport.redis_py import LEAN, observability_on
+
+#: Connections that one process holds at the most, and seconds to wait for one of them.
+MAX_CONNECTIONS = 16
+POOL_WAIT = 5.0
+
+
+class NamespacedConnectionPool(redis.ConnectionPool):
+    """A connection pool whose connections speak in own names.
+
+    Args:
+        connection_class: one of tenantkv's connection classes.
+        max_connections: the most connections that this process opens through the pool.
+        pool_wait: seconds to wait for a connection when all are in use; then
+            ``redis.exceptions.MaxConnectionsError``.
+        connection_kwargs: as for ``redis.ConnectionPool``, with ``namespace``.
+    """
+
+    def __init__(
+        self,
+        connection_class: Any = NamespacedConnection,
+        max_connections: int | None = None,
+        *,
+        pool_wait: float = POOL_WAIT,
+        **connection_kwargs: Any,
+    ) -> None:
+        if not isinstance(connection_kwargs.get("namespace"), Namespace):
+            raise ConfigurationError("a namespaced pool needs namespace=, a tenantkv.Namespace")
+        self.pool_wait = pool_wait
+        #: Whether the server was seen not to offer SCAN.
+        self.lacks_scan = False
+        self.registrars: dict[Namespace, Registrar] = {}
+        self._waiters = 0
+        super().__init__(
+            connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs
+        )
+        # The lean path skips what these features need; redis-py's own path serves them.
+        self._is_lean = (
+            LEAN
+            and getattr(self, "cache", None) is None
+            and not connection_kwargs.get("credential_provider")
+            and not observability_on()
+        )
+
+    @property
+    def namespace(self) -> Namespace:
+        """Whose names the pool's connections speak."""
+        namespace: Namespace = self.connection_kwargs["namespace"]
+        return namespace
+
+    def reset(self) -> None:
+        """Start anew, as in the child of a fork: with no connection and no lock that a thread holds."""
+        super().reset()
+        self._lock = threading.RLock()
+        self._released = threading.Condition(self._lock)
+        self._waiters = 0
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """Return a connection that is open and has nothing left from before.
+
+        Raises:
+            redis.exceptions.MaxConnectionsError: all are in use, and none came back in time.
+        """
+        return self.checkout(self.connection_kwargs["namespace"])
+
+    def checkout(self, namespace: Namespace) -> Any:
+        """Return a connection that speaks for `namespace` until it is released."""
+        if not self._is_lean:
+            self._wait_for_room()
+            connection = super().get_connection()
+            session = connection_of(connection).session
+            session.namespace = namespace
+            session.registrar = self.registrars.get(namespace)
+            return connection
+        self._checkpid()
+        with self._lock:
+            if not self._available_connections and self._is_full():
+                self._wait_locked()
+            if self._available_connections:
+                connection = self._available_connections.pop()
+            else:
+                connection = self.make_connection()
+            self._in_use_connections.add(connection)
+        try:
+            if not connection.is_ready():
+                connection.disconnect()
+                connection.connect()
+        except BaseException:
+            self.release(connection)
+            raise
+        connection.session.namespace = namespace
+        connection.session.registrar = self.registrars.get(namespace) if self.registrars else None
+        return connection
+
+    def _is_full(self) -> bool:
+        return len(self._in_use_connections) >= self.max_connections
+
+    def _wait_for_room(self) -> None:
+        self._checkpid()
+        with self._lock:
+            if not self._available_connections and self._is_full():
+                self._wait_locked()
+
+    def _wait_locked(self) -> None:
+        """Wait, holding the lock, until a connection is free or there is room for one."""
+        deadline = monotonic() + self.pool_wait
+        self._waiters += 1
+        try:
+            while not self._available_connections and self._is_full():
+                left = deadline - monotonic()
+                if left <= 0 or not self._released.wait(left):
+                    raise MaxConnectionsError(
+                        f"all {self.max_connections} connections of this process are in use, and "
+                        f"none came back within {self.pool_wait:g} seconds; set max_connections= "
+                        "higher, or close pub/sub objects and pipelines that are not needed"
+                    )
+        finally:
+            self._waiters -= 1
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back, and wake a thread that waits for one."""
+        if not self._is_lean:
+            super().release(connection)
+            with self._lock:
+                self._released.notify()
+            return
+        self._checkpid()
+        with self._lock:
+            if connection not in self._in_use_connections:
+                return
+            self._in_use_connections.discard(connection)
+            if connection.pid == self.pid:
+                if not connection.session.idle:
+                    # Replies or a transaction are left: nobody else may meet them.
+                    connection.disconnect()
+                self._available_connections.append(connection)
+            else:
+                connection.disconnect()
+                self._created_connections -= 1
+            if self._waiters:
+                self._released.notify()
+
+    def view(self, namespace: Namespace) -> PoolView:
+        """Return a pool for `namespace` on this pool's connections."""
+        if getattr(self, "cache", None) is not None:
+            raise ConfigurationError(
+                "a pool with a client-side cache serves one namespace only, since the cache keeps "
+                "values by own names; connect the child by itself"
+            )
+        return PoolView(self, namespace)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__module__}.{type(self).__name__}({self.connection_class.__name__}, "
+            f"{self.connection_kwargs.get('namespace')!r})>"
+        )
+
+
+def connection_of(connection: Any) -> Any:
+    """Return the namespaced connection behind redis-py's caching proxy, if there is one in front."""
+    return getattr(connection, "_conn", connection)
+
+
+class PoolView(redis.ConnectionPool):
+    """A pool that lends another pool's connections, speaking for a namespace of its own.
+
+    It owns no connection: closing it closes nothing, and a fork is the other pool's business.
+    """
+
+    def __init__(self, pool: NamespacedConnectionPool, namespace: Namespace) -> None:
+        # Not the base's: it would make locks and lists for connections that a view never has.
+        self._pool = pool
+        self._namespace = namespace
+        self.lacks_scan = pool.lacks_scan
+        self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
+        self.connection_class = pool.connection_class
+        self.cache = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_pool":
+            raise AttributeError(name)
+        return getattr(self._pool, name)
+
+    @property
+    def connection_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+        """The connections' arguments, with this view's namespace."""
+        return self._view_kwargs
+
+    @property
+    def namespace(self) -> Namespace:
+        """Whose names the view's connections speak."""
+        return self._namespace
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """Return a connection of the shared pool that speaks for this view's namespace."""
+        return self._pool.checkout(self._namespace)
+
+    def release(self, connection: Any) -> None:
+        """Give a connection back to the shared pool."""
+        self._pool.release(connection)
+
+    def view(self, namespace: Namespace) -> PoolView:
+        """Return a view for `namespace` on the same connections."""
+        return self._pool.view(namespace)
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Do nothing: the connections serve others too."""
+
+    def close(self) -> None:
+        """Do nothing: the connections serve others too."""
+
+    def reset(self) -> None:
+        """Do nothing: the shared pool watches for forks."""
+
+    def __del__(self) -> None:
+        """Do nothing: there is nothing to record."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__}({self._namespace!r})>"
+
+
+__all__ = [
+    "MAX_CONNECTIONS",
+    "POOL_WAIT",
+    "NamespacedConnectionPool",
+    "PoolView",
+    "connection_of",
+]

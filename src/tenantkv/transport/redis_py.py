@@ -1,0 +1,78 @@
+"""Everything of redis-py that is used beyond its public surface, in one place.
+
+`tests/contract/test_redis_py_surface.py` names each of these and fails where an installed redis-py lacks
+one. The lean paths read them to skip work; every one of them falls back to redis-py's own when `LEAN`
+is off (``TENANTKV_LEAN=0``), and the whole test suite runs both ways.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+try:
+    import hiredis
+    from redis._parsers.hiredis import NOT_ENOUGH_DATA
+except ImportError:  # pragma: no cover - exercised by the suite's run without hiredis
+    hiredis = None
+    NOT_ENOUGH_DATA = object()
+
+#: Whether the lean paths are on; read once, when tenantkv is imported.
+LEAN = os.environ.get("TENANTKV_LEAN", "1") != "0"
+
+#: The type of RESP3 pushes; hiredis before 3.0 has none, and then no reply can be one.
+PUSH_TYPE: type = getattr(hiredis, "PushNotification", None) or type("NoPush", (), {})
+
+#: Names used on a connection, its parser and a pool, for the test that looks for each.
+CONNECTION_NAMES = ("_sock", "_parser", "pid", "next_health_check", "health_check_interval")
+HIREDIS_PARSER_NAMES = ("_reader", "_buffer")
+POOL_NAMES = ("_available_connections", "_in_use_connections", "_lock", "_created_connections")
+ASYNC_CONNECTION_NAMES = ("_parser", "_reader", "_writer")
+ASYNC_POOL_NAMES = ("_available_connections", "_in_use_connections")
+
+
+def socket_of(connection: Any) -> Any:
+    """Return a sync connection's socket, or ``None`` while it has none."""
+    return connection._sock
+
+
+def lean_reader(connection: Any) -> tuple[Any, Any] | None:
+    """Return the hiredis reader and its buffer of a connected connection, if it has them."""
+    parser = connection._parser
+    reader = getattr(parser, "_reader", None)
+    if not LEAN or hiredis is None or not isinstance(reader, hiredis.Reader):
+        return None
+    return reader, getattr(parser, "_buffer", None)
+
+
+def wrap_push_handlers(parser: Any, wrap_message: Any, wrap_invalidation: Any) -> None:
+    """Put `wrap_message(handler)` and `wrap_invalidation(handler)` around a parser's push handlers.
+
+    The setters are methods of redis-py's parsers since 5.1; older ones have no such pushes. The default
+    message handler is replaced too, as it logs every message with its wire names.
+    """
+    for name, wrap in (
+        ("set_pubsub_push_handler", wrap_message),
+        ("set_invalidation_push_handler", wrap_invalidation),
+    ):
+        setter = getattr(parser, name, None)
+        if setter is not None:
+            setattr(parser, name, lambda handler, set_=setter, wrap=wrap: set_(wrap(handler)))
+    if hasattr(parser, "pubsub_push_handler_func"):
+        parser.pubsub_push_handler_func = wrap_message(None)
+
+
+def observability_on() -> bool:
+    """Whether the user switched redis-py's OpenTelemetry support on; its own paths record then."""
+    try:
+        from redis.observability.providers import get_observability_instance
+    except ImportError:
+        return False
+    return get_observability_instance().get_provider_manager() is not None
+
+
+def closed_by_server() -> RedisConnectionError:
+    """Return the error that redis-py raises when the server has gone."""
+    return RedisConnectionError("Connection closed by server.")

@@ -1,0 +1,289 @@
+"""What a connection knows of its conversation: which replies are due, and how each comes back.
+
+No I/O here; the sync and the asyncio connection share it. Laws of this file:
+
+1. A rule enters `pending` after its bytes were sent, so that a handshake or a health check in between
+   never mixes with it, and leaves it with its reply or its error, never with a time-out.
+2. Replies that hold names are taken undecoded, given back in own names, and decoded last.
+3. While a reply is due that must not be asked for twice, a lost connection marks its error so, and the
+   retry policy (`retry.py`) obeys the mark.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from tenantkv.commands.channels import shape_push
+from tenantkv.commands.packing import pack, pack_wire, words_of
+from tenantkv.commands.rule import Rule
+from tenantkv.errors import ForbiddenCommandError, NamespaceRequiredError, RefusedError
+from tenantkv.commands.table import RULES, rewrite
+from tenantkv.namespace import Namespace
+from tenantkv.ops.registry import OnReply, Registrar
+from tenantkv.transport.refusals import as_response
+
+_QUEUED = (b"QUEUED", "QUEUED")
+_PUSHES = frozenset(
+    {b"message", b"pmessage", b"smessage", b"subscribe", b"unsubscribe", b"psubscribe"}
+    | {b"punsubscribe", b"ssubscribe", b"sunsubscribe"}
+)
+
+# Stands for a command that must not be sent again; its own rule would allow it without its options.
+_ONCE: dict[str, Rule] = {}
+
+
+class AsideRule(Rule):
+    """A command of our own that rides along: its reply goes to a function and to nobody else."""
+
+    __slots__ = ("on_reply",)
+
+    def __init__(self, name: str, on_reply: OnReply) -> None:
+        super().__init__(name, "namespace", flags="r")
+        self.plain = False
+        self.on_reply = on_reply
+
+
+class Packed(list[Any]):
+    """Bytes for the wire that went through the table, with the rules of what is inside."""
+
+    __slots__ = ("rules",)
+
+    def __init__(self, pieces: Iterable[Any], rules: list[Rule]) -> None:
+        super().__init__(pieces)
+        self.rules = rules
+
+
+class Session:
+    """The state of one connection between its requests and their replies.
+
+    Args:
+        namespace: whose names the connection speaks; ``None`` refuses every command.
+        encoder: redis-py's encoder of the connection.
+        database: the number that SELECT may name.
+    """
+
+    __slots__ = (
+        "database",
+        "encoder",
+        "lost_unrepeatable",
+        "namespace",
+        "pending",
+        "registrar",
+        "subscribed",
+        "transaction",
+    )
+
+    def __init__(self, namespace: Namespace | None, encoder: Any, database: Any) -> None:
+        self.namespace = namespace
+        self.encoder = encoder
+        self.database = database
+        self.registrar: Registrar | None = None
+        self.pending: deque[Rule] = deque()
+        self.transaction: list[Rule] | None = None
+        self.subscribed = False
+        self.lost_unrepeatable = False
+
+    def pack(self, arguments: Sequence[Any]) -> tuple[Any, Rule]:
+        """Return the wire form of a command and its rule, or raise a refusal.
+
+        Raises:
+            RefusedError: also a ``redis.exceptions.ResponseError``.
+        """
+        namespace = self.namespace
+        if namespace is None:
+            raise as_response(_no_namespace(arguments))
+        try:
+            packed, rule = pack(arguments, namespace, self.encoder.encode)
+            if rule.session and rule.name == "SELECT":
+                self._check_database(arguments)
+        except RefusedError as error:
+            raise as_response(error) from None
+        if rule.conditional and len(arguments) > 3 and not rule.may_repeat(arguments):
+            rule = _once(rule)
+        return packed, rule
+
+    def _check_database(self, arguments: Sequence[Any]) -> None:
+        number = words_of(arguments, self.encoder.encode)[1]
+        if number != str(self.database or 0).encode():
+            raise ForbiddenCommandError(
+                "SELECT",
+                "the connection belongs to the database that it was opened with.",
+                "Connect with db=..., or use namespace.child(name) to keep data apart.",
+            )
+
+    def pack_all(self, commands: Iterable[Sequence[Any]]) -> Packed:
+        """Pack several commands into few pieces; all of them, or none."""
+        rules: list[Rule] = []
+        pieces: list[Any] = []
+        small: list[bytes] = []
+        writes: list[tuple[Sequence[Any], Rule]] = []
+        for command in commands:
+            packed, rule = self.pack(command)
+            rules.append(rule)
+            if rule.creates and self.registrar is not None:
+                writes.append((command, rule))
+            if type(packed) is bytes:
+                small.append(packed)
+            else:
+                pieces += [b"".join(small), *packed]
+                small = []
+        pieces.append(b"".join(small))
+        if writes:
+            ahead = self.registrations(writes)
+            return Packed([*ahead, *pieces], [*ahead.rules, *rules])
+        return Packed(pieces, rules)
+
+    def registrations(self, writes: Iterable[tuple[Sequence[Any], Rule]]) -> Packed:
+        """Return what the registry wants sent ahead of commands that may create keys.
+
+        Within a transaction nothing: its reply would be the tenant's. The names come later, with the
+        next write that is not in one.
+        """
+        registrar, namespace = self.registrar, self.namespace
+        if registrar is None or namespace is None or self.transaction is not None:
+            return Packed([], [])
+        names: list[bytes] = []
+        for arguments, rule in writes:
+            words = words_of(arguments, self.encoder.encode)
+            if rule.locate is not None:
+                names += [words[position] for position in rule.locate(words)]
+        pieces, rules = [], []
+        for command, on_reply in registrar.asides(names, time.time()):
+            words = words_of(command, self.encoder.encode)
+            pieces.append(pack_wire(rewrite(words, RULES[command[0]], namespace)))
+            rules.append(AsideRule(command[0], on_reply))
+        return Packed(pieces, list(rules))
+
+    def next_is_aside(self) -> bool:
+        """Whether the next reply belongs to a command of our own."""
+        return bool(self.pending) and isinstance(self.pending[0], AsideRule)
+
+    def settle_aside(self, reply: Any) -> None:
+        """Take the reply of a command of our own; an error counts as none."""
+        rule = self.pending.popleft()
+        assert isinstance(rule, AsideRule)
+        rule.on_reply(None if isinstance(reply, Exception) else reply)
+
+    def sent(self, rules: Iterable[Rule]) -> None:
+        """Note commands whose bytes have gone out."""
+        for rule in rules:
+            if rule.session and rule.name.endswith("SUBSCRIBE"):
+                # Acknowledged by pushes, one a channel, and not by a reply.
+                self.subscribed = True
+            else:
+                self.pending.append(rule)
+
+    def reset(self) -> None:
+        """Forget the conversation, as the connection is gone."""
+        self.lost_unrepeatable = any(not rule.repeatable for rule in self.pending)
+        for rule in self.pending:
+            if isinstance(rule, AsideRule):
+                rule.on_reply(None)
+        self.pending.clear()
+        self.transaction = None
+        self.subscribed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no reply is due and no state is left, so that the connection may serve anybody."""
+        return not self.pending and self.transaction is None and not self.subscribed
+
+    def is_plain(self) -> bool:
+        """Whether the next reply can be handed on without a look."""
+        pending = self.pending
+        return bool(pending) and pending[0].plain and self.transaction is None and not self.subscribed
+
+    def settle(self, reply: Any, *, decode: bool) -> Any:
+        """Return an undecoded reply in own names, decoded if asked.
+
+        A pub/sub message that is not the tenant's comes back as ``None``, which redis-py skips.
+        """
+        namespace = self.namespace
+        assert namespace is not None
+        if self._is_push(reply):
+            reply = shape_push(reply, namespace)
+        elif self.pending:
+            reply = self._settle_rule(self.pending.popleft(), reply, namespace)
+        if decode and self.encoder.decode_responses:
+            return decode_deep(reply, self.encoder.decode)
+        return reply
+
+    def _is_push(self, reply: Any) -> bool:
+        return self.subscribed and isinstance(reply, list) and bool(reply) and reply[0] in _PUSHES
+
+    def _settle_rule(self, rule: Rule, reply: Any, namespace: Namespace) -> Any:
+        queued = self.transaction
+        if rule.name == "EXEC":
+            self.transaction = None
+            if isinstance(reply, list) and queued is not None:
+                return [
+                    self._shape(each, item, namespace)
+                    for each, item in zip(queued, reply, strict=True)
+                ]
+            return reply
+        if rule.name == "MULTI":
+            self.transaction = []
+        elif rule.name == "DISCARD":
+            self.transaction = None
+        elif queued is not None and reply in _QUEUED:
+            queued.append(rule)
+            return reply
+        return self._shape(rule, reply, namespace)
+
+    def _shape(self, rule: Rule, reply: Any, namespace: Namespace) -> Any:
+        if isinstance(reply, ResponseError):
+            return redacted(reply, namespace)
+        return reply if rule.shape is None else rule.shape(reply, namespace)
+
+    def settle_error(self, error: ResponseError) -> None:
+        """Take note of a reply that is an error, and clean its text of wire names."""
+        if self.pending:
+            rule = self.pending.popleft()
+            if rule.name in ("EXEC", "DISCARD"):
+                self.transaction = None
+        if self.namespace is not None:
+            redacted(error, self.namespace)
+
+
+def _no_namespace(arguments: Sequence[Any]) -> NamespaceRequiredError:
+    name = str(arguments[0])[:40] if arguments else "the command"
+    return NamespaceRequiredError(
+        name,
+        "this connection has no namespace.",
+        "Make clients with tenantkv.connect() or pools with tenantkv.connection_pool().",
+    )
+
+
+def _once(rule: Rule) -> Rule:
+    """Return `rule` as one that may not be repeated."""
+    known = _ONCE.get(rule.name)
+    if known is None:
+        known = Rule(rule.name, rule.policy, names=rule.names, flags="wc", shape=rule.shape)
+        _ONCE[rule.name] = known
+    return known
+
+
+def redacted(error: ResponseError, namespace: Namespace) -> ResponseError:
+    """Take wire names out of an error's text, in place, and return it."""
+    error.args = tuple(
+        namespace.redact(part) if isinstance(part, str) else part for part in error.args
+    )
+    return error
+
+
+def decode_deep(reply: Any, decode: Any) -> Any:
+    """Decode every string in a reply, as redis-py's parsers do while they read."""
+    if isinstance(reply, bytes):
+        return decode(reply)
+    if isinstance(reply, list):
+        return [decode_deep(item, decode) for item in reply]
+    if isinstance(reply, dict):
+        return {decode_deep(k, decode): decode_deep(v, decode) for k, v in reply.items()}
+    if isinstance(reply, (set, tuple)):
+        return type(reply)(decode_deep(item, decode) for item in reply)
+    return reply
