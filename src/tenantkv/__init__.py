@@ -1,0 +1,68 @@
+"""A shared Redis server, safe and pleasant for many tenants who cannot trust each other.
+
+``tenantkv.connect()`` returns a drop-in redis-py client whose every command stays inside the tenant's
+namespace; ``tenantkv.asyncio.connect()`` the same for asyncio.
+"""
+
+from tenantkv import asyncio, commands
+from tenantkv.errors import (
+    ConfigurationError,
+    EmbeddedServerError,
+    ForbiddenCommandError,
+    KeyringError,
+    KeyringFormatError,
+    KeyringNotFoundError,
+    KeyringPermissionError,
+    MalformedCommandError,
+    NamespaceRequiredError,
+    RefusedError,
+    TenantKVError,
+    UnknownCommandError,
+)
+from tenantkv.keyring import Keyring
+from tenantkv.keyring_store import load_keyring
+from tenantkv.namespace import Namespace
+from tenantkv.ops.own_keys import Usage
+from tenantkv.transport.async_client import AsyncTenantRedis
+from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
+from tenantkv.transport.client import TenantRedis
+from tenantkv.transport.connect import EmbeddedServerWarning, connect, connection_pool
+from tenantkv.transport.connection import (
+    NamespacedConnection,
+    NamespacedSSLConnection,
+    NamespacedUnixDomainSocketConnection,
+)
+from tenantkv.transport.pool import NamespacedConnectionPool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncNamespacedConnectionPool",
+    "AsyncTenantRedis",
+    "ConfigurationError",
+    "EmbeddedServerError",
+    "EmbeddedServerWarning",
+    "ForbiddenCommandError",
+    "Keyring",
+    "KeyringError",
+    "KeyringFormatError",
+    "KeyringNotFoundError",
+    "KeyringPermissionError",
+    "MalformedCommandError",
+    "Namespace",
+    "NamespaceRequiredError",
+    "NamespacedConnection",
+    "NamespacedConnectionPool",
+    "NamespacedSSLConnection",
+    "NamespacedUnixDomainSocketConnection",
+    "RefusedError",
+    "TenantKVError",
+    "TenantRedis",
+    "UnknownCommandError",
+    "Usage",
+    "asyncio",
+    "commands",
+    "connect",
+    "connection_pool",
+    "load_keyring",
+]

@@ -181,9 +181,9 @@ def check_git(path: Path) -> None:
     if inside.stdout.strip() == "false":
         return
     # The directory is asked about itself, because a .gitignore inside of it, such as our own, says
-    # nothing about it. Only without that file may a rule for the file alone count. The slash at the
-    # end lets rules for directories match one that does not exist yet.
-    targets = [f"{directory}/"]
+    # nothing about it. Only without that file may a rule for the file alone count. A slash at the
+    # end lets rules for directories match one that does not exist yet; git would look into others.
+    targets = [f"{directory}" if directory.exists() else f"{directory}/"]
     if not os.path.lexists(directory / ".gitignore"):
         targets.append(f"{directory / path.name}")
     for target in targets:

@@ -104,13 +104,14 @@ _HIGHEST_PORT = 65535
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,23}\Z")
 _PARAMETER = re.compile(r"[A-Za-z_]{1,40}\Z")
+_DATABASE = re.compile(r"[0-9]{1,5}\Z")
 _USERNAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-%]*)(?::(\d{1,5}))?\Z")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-%]*)(?::([0-9]{1,5}))?\Z")
 # A host without a scheme: with a port, with a dot, or "localhost". Any other bare word is rather a
 # slip of the pen in "embedded://", or a password.
 _BARE_HOST = re.compile(
-    r"(?:[A-Za-z0-9_.\-]+:\d{1,5}|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?"
-    r"|localhost|[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)+)(?:/\d{0,5})?\Z"
+    r"(?:[A-Za-z0-9_.\-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?"
+    r"|localhost|[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)+)(?:/[0-9]{0,5})?\Z"
 )
 _SECRET_NAME = re.compile(r"pass|secret|token|credential|auth", re.IGNORECASE)
 
@@ -345,8 +346,7 @@ def _database(url: ServerURL, scheme: str, location: str, asked: str | None) -> 
     if url.kind == "sentinel":
         path = path.partition("/")[2]
     numbers = {text for text in (path.rstrip("/"), asked) if text}
-    # isdecimal also admits other scripts' digits, which int() reads; they mean the same number.
-    if len(numbers) > 1 or not all(text.isdecimal() and len(text) <= 5 for text in numbers):
+    if len(numbers) > 1 or not all(_DATABASE.match(text) for text in numbers):
         raise ConfigurationError("the URL's database is one number, such as /0 at its end or ?db=0")
     number = int(numbers.pop()) if numbers else 0
     if number and url.kind == "cluster":

@@ -117,7 +117,7 @@ class AsyncNamespacedMixin:
                 reply = NOT_ENOUGH_DATA
             if reply is NOT_ENOUGH_DATA:
                 reply = await super().read_response(  # type: ignore[misc]
-                    disable_decoding or not plain, timeout, **options
+                    disable_decoding=disable_decoding or not plain, timeout=timeout, **options
                 )
         except ResponseError as error:
             session.settle_error(error)
@@ -165,12 +165,15 @@ class AsyncNamespacedMixin:
     async def on_connect(self) -> None:
         """Greet the server; the lean reader is taken once that is done."""
         await super().on_connect()  # type: ignore[misc]
-        self._lean = lean_reader(self)
+        self._lean = self._take_lean()
 
     async def on_connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         """Greet the server, in redis-py 6 and later."""
         await super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
-        self._lean = lean_reader(self)
+        self._lean = self._take_lean()
+
+    def _take_lean(self) -> tuple[Any, Any] | None:
+        return lean_reader(self)
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """Close the connection and forget its conversation."""

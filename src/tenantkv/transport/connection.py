@@ -134,7 +134,7 @@ class NamespacedMixin:
                 reply = self._read_blocked(disable_decoding or not plain, options)
             else:
                 reply = super().read_response(  # type: ignore[misc]
-                    disable_decoding or not plain, **options
+                    disable_decoding=disable_decoding or not plain, **options
                 )
         except ResponseError as error:
             session.settle_error(error)
@@ -183,11 +183,11 @@ class NamespacedMixin:
             reader.feed(buffer, 0, received)
             reply = reader.gets(False) if disable_decoding else reader.gets()
             if reply is NOT_ENOUGH_DATA:
-                return super().read_response(disable_decoding)  # type: ignore[misc]
+                return super().read_response(disable_decoding=disable_decoding)  # type: ignore[misc]
         kind = type(reply)
         if kind is PUSH_TYPE:
             self._parser.handle_push_response(reply)  # type: ignore[attr-defined]
-            return super().read_response(disable_decoding)  # type: ignore[misc]
+            return super().read_response(disable_decoding=disable_decoding)  # type: ignore[misc]
         if isinstance(reply, Exception):
             if isinstance(reply, _LOST):
                 self.disconnect()
@@ -202,13 +202,13 @@ class NamespacedMixin:
         extra, self._blocked_for = self._blocked_for, 0.0
         usual = self.socket_timeout  # type: ignore[attr-defined]
         if usual is None or "timeout" in options:
-            return super().read_response(raw, **options)  # type: ignore[misc]
+            return super().read_response(disable_decoding=raw, **options)  # type: ignore[misc]
         sock = socket_of(self)
         if sock is None:
             raise closed_by_server()
         sock.settimeout(None if math.isinf(extra) else usual + extra)
         try:
-            return super().read_response(raw, **options)  # type: ignore[misc]
+            return super().read_response(disable_decoding=raw, **options)  # type: ignore[misc]
         finally:
             if socket_of(self) is sock:
                 sock.settimeout(usual)
@@ -218,12 +218,15 @@ class NamespacedMixin:
     def on_connect(self) -> None:
         """Greet the server; the lean reader is taken once that is done."""
         super().on_connect()  # type: ignore[misc]
-        self._lean = lean_reader(self)
+        self._lean = self._take_lean()
 
     def on_connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         """Greet the server, in redis-py 6 and later."""
         super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
-        self._lean = lean_reader(self)
+        self._lean = self._take_lean()
+
+    def _take_lean(self) -> tuple[Any, Any] | None:
+        return lean_reader(self)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """Close the connection and forget its conversation."""

@@ -76,3 +76,15 @@ def observability_on() -> bool:
 def closed_by_server() -> RedisConnectionError:
     """Return the error that redis-py raises when the server has gone."""
     return RedisConnectionError("Connection closed by server.")
+
+
+def no_maintenance_notifications() -> dict[str, Any]:
+    """Return the arguments that switch a managed service's maintenance pushes off, where they exist.
+
+    They cost a round trip on each connect, and failed on unix sockets in redis-py 7.
+    """
+    try:
+        from redis.maint_notifications import MaintNotificationsConfig
+    except ImportError:
+        return {}
+    return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}

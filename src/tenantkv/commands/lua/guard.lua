@@ -81,24 +81,13 @@ local function own(v)
 end
 local function shape(r,t)
   if t==1 then r[1]=own(r[1])
+  elseif t==2 then for i=1,#r do r[i]=own(r[i]) end
   elseif t==3 then shape(r[2],2)
-  elseif t==2 then
-    local j=0
-    for i=1,#r do
-      local v=own(r[i])
-      r[i]=nil
-      if v then j=j+1 r[j]=v end
-    end
-  elseif t==4 and not r.map then
-    for i=1,#r do r[i][1]=own(r[i][1]) end
+  elseif t==4 and not r.map then for i=1,#r do shape(r[i],1) end
   else
-    local m={}
-    for q,v in pairs(r) do m[own(q)]=t==5 and (type(v)=='table' and shape(v,5) or own(v)) or v end
-    if t==4 then
-      m={map={}}
-      for q,v in pairs(r.map) do m.map[own(q)]=v end
-    end
-    return m
+    local m,o={},t==4 and r.map or r
+    for q,v in pairs(o) do m[own(q)]=t==5 and type(v)=='table' and shape(v,5) or t==5 and own(v) or v end
+    return t==4 and {map=m} or m
   end
   return r
 end
@@ -132,7 +121,7 @@ local X=R.pcall
 local function slow(E,c,k,...)
   local a,n={c,k,...},select('#',...)+2
   if n==2 and k==nil then n=1 end
-  local C,x,t,o=''
+  local C,x,t=''
   for i=1,n do
     local y=type(a[i])
     -- The server refuses the whole command over such an argument; let it say so.

@@ -1,0 +1,109 @@
+"""The asyncio twin of `connect.py`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tenantkv.errors import ConfigurationError
+from tenantkv.keyring import Keyring
+from tenantkv.namespace import Namespace, Placement
+from tenantkv.ops.registry import Registrar
+from tenantkv.transport.async_client import AsyncTenantRedis
+from tenantkv.transport.async_connection import (
+    AsyncNamespacedConnection,
+    AsyncNamespacedSSLConnection,
+    AsyncNamespacedUnixDomainSocketConnection,
+)
+from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
+from tenantkv.transport.connect import Target, target
+from tenantkv.transport.retry import default_async_retry
+
+_CLASSES = {
+    "redis": AsyncNamespacedConnection,
+    "rediss": AsyncNamespacedSSLConnection,
+    "unix": AsyncNamespacedUnixDomainSocketConnection,
+}
+
+
+def connection_pool(
+    url: str | None = None,
+    *,
+    keyring: Keyring | str | os.PathLike[str] | None = None,
+    namespace: Namespace | str | None = None,
+    placement: Placement | None = None,
+    registry: bool | None = None,
+    profile: str | None = None,
+    **options: Any,
+) -> AsyncNamespacedConnectionPool:
+    """Return a namespaced asyncio pool; the arguments are those of :func:`tenantkv.connect`."""
+    found = target(
+        url,
+        keyring=keyring,
+        namespace=namespace,
+        placement=placement,
+        registry=registry,
+        profile=profile,
+        options=options,
+    )
+    return make_pool(found)
+
+
+def make_pool(found: Target) -> AsyncNamespacedConnectionPool:
+    """Return the pool for a target that is one server, or a service behind Sentinels."""
+    options = {"retry": default_async_retry(), **found.options, "namespace": found.namespace}
+    pool: AsyncNamespacedConnectionPool
+    if found.settings.kind == "memory":
+        from tenantkv.transport.memory import async_memory_pool
+
+        pool = async_memory_pool(options)
+    elif found.settings.kind == "sentinel":
+        from tenantkv.transport.async_sentinel import sentinel_pool
+
+        pool = sentinel_pool(found, options)
+    elif found.settings.kind == "cluster":
+        raise ConfigurationError(
+            "a cluster has no single connection pool; use tenantkv.asyncio.connect()"
+        )
+    else:
+        options.setdefault("connection_class", _CLASSES[found.scheme])
+        pool = AsyncNamespacedConnectionPool(**options)
+    if found.settings.registry:
+        pool.registrars[found.namespace] = Registrar()
+    return pool
+
+
+def connect(
+    url: str | None = None,
+    *,
+    keyring: Keyring | str | os.PathLike[str] | None = None,
+    namespace: Namespace | str | None = None,
+    placement: Placement | None = None,
+    registry: bool | None = None,
+    profile: str | None = None,
+    **options: Any,
+) -> Any:
+    """Return an asyncio client that stays inside the tenant's namespace.
+
+    The arguments are those of :func:`tenantkv.connect`. Call it anywhere; connections are made by the
+    first command, in the loop that runs then.
+
+    Returns:
+        A :class:`tenantkv.AsyncTenantRedis`, or a :class:`tenantkv.AsyncTenantRedisCluster`.
+    """
+    found = target(
+        url,
+        keyring=keyring,
+        namespace=namespace,
+        placement=placement,
+        registry=registry,
+        profile=profile,
+        options=options,
+    )
+    if found.settings.kind == "cluster":
+        from tenantkv.transport.async_cluster import connect_cluster
+
+        return connect_cluster(found)
+    client = AsyncTenantRedis(connection_pool=make_pool(found))
+    client.auto_close_connection_pool = True
+    return client
