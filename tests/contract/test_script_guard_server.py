@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import limits.resources
+import limits
 import pytest
 import redis
 from redis.lock import Lock
@@ -410,7 +410,7 @@ rcall("HMSET", ARGV[1] .. id, "name", ARGV[2])
 rcall("LPUSH", KEYS[2], id)
 return rcall("RPOPLPUSH", KEYS[2], KEYS[2] .. ":active")
 """
-LIMITS = Path(limits.resources.__file__ or "").parent / "redis/lua_scripts"
+LIMITS = Path(limits.__file__).parent / "resources/redis/lua_scripts"
 LIBRARIES: list[tuple[bytes, tuple, tuple]] = [
     (b"redis.call('RPUSH','q','1','2') for i=1,3 do redis.call('SET','rq:job:'..i,'x') end", (), ()),
     (RQ_EMPTY, (b"q",), ()),
