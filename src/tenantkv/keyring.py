@@ -320,6 +320,4 @@ def _from_fields(fields: DocumentFields, source: str | None) -> Keyring:
         if key.id != _key_id(key.secret):
             raise KeyringFormatError(f"key {key.id} has an id that does not belong to its secret")
         keys.append(key)
-    return Keyring(
-        fields.prefix, fields.naming, tuple(keys), fields.namespace, fields.generation, source
-    )
+    return Keyring(fields.prefix, fields.naming, tuple(keys), fields.namespace, fields.generation, source)

@@ -349,9 +349,7 @@ def _make(target: Path, *, explicit: bool, namespace: str, prefix: str | None) -
     if is_made_by_us and not in_git_work_tree(target.parent):
         drop_gitignore(target.parent)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    keyring = Keyring.generate(
-        os.urandom(ENTROPY_BYTES), prefix=prefix, namespace=namespace, created=created
-    )
+    keyring = Keyring.generate(os.urandom(ENTROPY_BYTES), prefix=prefix, namespace=namespace, created=created)
     create_secret_file(target, keyring.dump())
     return keyring
 

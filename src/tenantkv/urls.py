@@ -89,9 +89,7 @@ REDIS_PARAMETERS = frozenset(
     }
 )
 # For the Sentinels themselves, whose password is not the server's.
-SENTINEL_PARAMETERS = frozenset(
-    {"sentinel_username", "sentinel_password", "sentinel_socket_timeout"}
-)
+SENTINEL_PARAMETERS = frozenset({"sentinel_username", "sentinel_password", "sentinel_socket_timeout"})
 # redis-py 8.1 takes these from a URL as text, so that "False" would mean true.
 _TRUTH_PARAMETERS = ("decode_responses", "ssl_validate_ocsp", "ssl_validate_ocsp_stapled")
 _TRUTHS = {
@@ -295,9 +293,7 @@ def _locate(url: ServerURL, scheme: str, location: str) -> ServerURL:
         )
     located = tuple(_host(host, _DEFAULT_PORTS[url.kind]) for host in hosts.split(","))
     if len(located) > 1 and url.kind == "server":
-        raise ConfigurationError(
-            "the URL has several hosts; they are for sentinel:// and redis+cluster://"
-        )
+        raise ConfigurationError("the URL has several hosts; they are for sentinel:// and redis+cluster://")
     service = ""
     if url.kind == "sentinel":
         service = unquote(path.partition("/")[0])
@@ -319,9 +315,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     return unquote(match[1].strip("[]")) or "localhost", port
 
 
-def _with_parameters(
-    url: ServerURL, scheme: str, location: str, parameters: dict[str, str]
-) -> ServerURL:
+def _with_parameters(url: ServerURL, scheme: str, location: str, parameters: dict[str, str]) -> ServerURL:
     """Sort the query's parameters by whom they are for."""
     db = _database(url, scheme, location, parameters.pop("db", None))
     own: list[tuple[str, str]] = []
@@ -336,9 +330,7 @@ def _with_parameters(
             redis.append((name, value))
         elif parse_truth(name, value):
             redis.append((name, "True"))
-    return replace(
-        url, db=db, query=urlencode(redis), sentinel_options=tuple(sentinel), own=tuple(own)
-    )
+    return replace(url, db=db, query=urlencode(redis), sentinel_options=tuple(sentinel), own=tuple(own))
 
 
 def _database(url: ServerURL, scheme: str, location: str, asked: str | None) -> int:

@@ -156,8 +156,7 @@ class TestInit:
 
     @pytest.mark.parametrize(
         "text",
-        [b"", b"\n", b"short", b"two\nlines-of-a-prefix", b"glob*" * 5, b"\xff" * 30]
-        + [b"x" * 5000],
+        [b"", b"\n", b"short", b"two\nlines-of-a-prefix", b"glob*" * 5, b"\xff" * 30, b"x" * 5000],
     )
     def test_a_bad_prefix_makes_nothing(self, text: bytes, shell: Shell) -> None:
         result = shell.run("init", "--import-prefix", "-", stdin=text)
@@ -223,15 +222,11 @@ class TestFormats:
         tools = shell.home / "bin"
         tools.mkdir()
         fake = tools / "toolforge"
-        fake.write_text(
-            '#!/bin/sh\necho "$@" >> "$HOME/arguments"; cat > "$HOME/value"; echo shown\n'
-        )
+        fake.write_text('#!/bin/sh\necho "$@" >> "$HOME/arguments"; cat > "$HOME/value"; echo shown\n')
         fake.chmod(0o755)
         result = shell.run("init", "--format", "toolforge")
         environ = shell.environ | {"PATH": f"{tools}:{shell.environ['PATH']}"}
-        answer = subprocess.run(
-            ["sh"], input=result.stdout, env=environ, capture_output=True, check=True
-        )
+        answer = subprocess.run(["sh"], input=result.stdout, env=environ, capture_output=True, check=True)
         assert answer.stdout == b""
         assert Keyring.parse((shell.home / "value").read_text()) == shell.keyring()
         arguments = (shell.home / "arguments").read_text()
@@ -402,9 +397,7 @@ class TestMain:
 class TestCompletion:
     @pytest.fixture
     def scripts(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-        there = tuple(
-            command for command in cli_main.COMMANDS if importlib.util.find_spec(command.module)
-        )
+        there = tuple(command for command in cli_main.COMMANDS if importlib.util.find_spec(command.module))
         monkeypatch.setattr(cli_main, "COMMANDS", there)
         shapes = completion.shapes(cli_main.build_parser())
         return {name: make(shapes) for name, make in completion.SHELLS.items()}
@@ -424,9 +417,7 @@ class TestCompletion:
             (["completion", "z"], {"zsh"}),
         ],
     )
-    def test_bash_completes(
-        self, words: list[str], offered: set[str], scripts: dict[str, str]
-    ) -> None:
+    def test_bash_completes(self, words: list[str], offered: set[str], scripts: dict[str, str]) -> None:
         script = scripts["bash"] + (
             f"\nCOMP_WORDS=(tenantkv {' '.join(words)}); COMP_CWORD={len(words)}"
             '\n_tenantkv; printf "%s\\n" "${COMPREPLY[@]}"'

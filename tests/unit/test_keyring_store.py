@@ -120,9 +120,7 @@ class TestLookup:
         with pytest.raises(KeyringNotFoundError):
             load_keyring(environ=environ | relative)
 
-    def test_missing_says_how_to_make_one_and_makes_none(
-        self, home: Path, environ: dict[str, str]
-    ) -> None:
+    def test_missing_says_how_to_make_one_and_makes_none(self, home: Path, environ: dict[str, str]) -> None:
         with pytest.raises(KeyringNotFoundError, match="tenantkv init --namespace shop") as caught:
             load_keyring(environ=environ, namespace="shop")
         assert str(usual(home, "shop")) in str(caught.value)
@@ -140,9 +138,7 @@ class TestLookup:
         with pytest.raises(KeyringFormatError):
             load_keyring(environ=environ | {INLINE: "/a/path"})
 
-    def test_another_namespaces_keyring_is_refused(
-        self, home: Path, environ: dict[str, str]
-    ) -> None:
+    def test_another_namespaces_keyring_is_refused(self, home: Path, environ: dict[str, str]) -> None:
         put(usual(home, "shop"))
         with pytest.raises(KeyringFormatError, match="'default', not 'shop'"):
             load_keyring(environ=environ, namespace="shop")
@@ -152,9 +148,7 @@ class TestLookup:
             load_keyring(environ=environ, namespace="../shop")
 
     @pytest.mark.parametrize("text", [KEYRING.prefix, KEYRING.dump()[1:], "/" + KEYRING.prefix])
-    def test_a_secret_in_place_of_a_path_is_not_repeated(
-        self, text: str, environ: dict[str, str]
-    ) -> None:
+    def test_a_secret_in_place_of_a_path_is_not_repeated(self, text: str, environ: dict[str, str]) -> None:
         for arguments, variables in (((text,), {}), ((), {FILE: text}), ((), {INLINE: text})):
             with pytest.raises(KeyringError) as caught:
                 load_keyring(*arguments, environ=environ | variables)
@@ -165,9 +159,7 @@ class TestReading:
     """The bits of the open file decide, so these hold for root too, who may read everything."""
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o606, 0o644, 0o777, 0o610, 0o620])
-    def test_open_to_others_is_refused(
-        self, mode: int, home: Path, environ: dict[str, str]
-    ) -> None:
+    def test_open_to_others_is_refused(self, mode: int, home: Path, environ: dict[str, str]) -> None:
         put(usual(home), mode=mode)
         with pytest.raises(KeyringPermissionError, match="chmod 600") as caught:
             load_keyring(environ=environ)
@@ -223,7 +215,7 @@ class TestReading:
             fields[stat.ST_UID] = os.geteuid() + 1
             return os.stat_result(fields)
 
-        monkeypatch.setattr(keyring_files.os, "fstat", foreign)
+        monkeypatch.setattr(os, "fstat", foreign)
         with pytest.raises(KeyringPermissionError, match="belongs to user"):
             load_keyring(environ=environ)
         with pytest.raises(KeyringPermissionError, match="belongs to user"):
@@ -295,12 +287,10 @@ class TestCreate:
         assert load_keyring(environ=environ) == made.keyring
 
     def test_a_umask_that_takes_everything(self, home: Path, environ: dict[str, str]) -> None:
-        before = os.umask(0o377)
+        usual(home).parent.mkdir(parents=True, mode=0o700)
+        (usual(home).parent / ".gitignore").write_text("*\n")
+        before = os.umask(0o777)
         try:
-            (home / ".config").mkdir()
-            (home / ".config").chmod(0o700)
-            put(usual(home, "x"))
-            usual(home).parent.chmod(0o700)
             create_keyring(environ=environ)
         finally:
             os.umask(before)
@@ -323,9 +313,7 @@ class TestCreate:
         create_keyring(environ=environ)
         assert mode_of(usual(home).parent) & 0o777 == 0o700
 
-    def test_somebody_elses_directory_is_left_as_it_is(
-        self, tmp_path: Path, environ: dict[str, str]
-    ) -> None:
+    def test_somebody_elses_directory_is_left_as_it_is(self, tmp_path: Path, environ: dict[str, str]) -> None:
         place = tmp_path / "etc"
         place.mkdir()
         place.chmod(0o755)
@@ -388,7 +376,7 @@ class TestCreate:
         def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(keyring_files.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(KeyringError, match="No space"):
             create_keyring(environ=environ)
         assert os.listdir(usual(home).parent) == [".gitignore"]
@@ -397,7 +385,7 @@ class TestCreate:
         self, home: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The other one comes between our look and our link."""
-        real = keyring_store.create_secret_file
+        real = keyring_files.create_secret_file
 
         def late(path: Path, text: str) -> bool:
             put(path, KEYRING.dump())
@@ -458,9 +446,7 @@ class TestGit:
     @pytest.mark.parametrize(
         "rule", [".config/", ".config/tenantkv/", ".config/tenantkv/*", "*.json", "default.json"]
     )
-    def test_an_ignored_place_is_accepted(
-        self, rule: str, tree: Path, environ: dict[str, str]
-    ) -> None:
+    def test_an_ignored_place_is_accepted(self, rule: str, tree: Path, environ: dict[str, str]) -> None:
         (tree / ".gitignore").write_text(rule + "\n")
         assert create_keyring(environ=environ).is_new
         answer = subprocess.run(
@@ -521,7 +507,7 @@ def test_without_git_a_work_tree_is_refused(
 ) -> None:
     (home / ".git").mkdir()
     (home / ".gitignore").write_text("*\n")
-    monkeypatch.setattr(keyring_files.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(KeyringError, match="git cannot be asked"):
         create_keyring(environ=environ)
 
@@ -565,9 +551,7 @@ class TestPickle:
         wire = space.wire_name(b"x").decode()
         assert self.restored(pickle.dumps(space)) == f"{wire} ('a', 'b') slot\n"
 
-    def test_another_host_keeps_it_elsewhere(
-        self, place: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_another_host_keeps_it_elsewhere(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         space = Namespace(load_keyring())
         data = pickle.dumps(space)
         place.unlink()

@@ -54,9 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def shapes(parser: argparse.ArgumentParser) -> list[CommandShape]:
     """Return the commands of a parser, with their options."""
     # argparse has no public way to walk a parser; these attributes are as old as itself.
-    commands = next(
-        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-    )
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {choice.dest: choice.help or "" for choice in commands._choices_actions}
     return [
         CommandShape(name, summaries.get(name, ""), _options(subparser))
@@ -81,9 +79,7 @@ def _bash(commands: Sequence[CommandShape]) -> str:
     values, words = [], []
     for command in commands:
         offered = [name for option in command.options for name in option.names]
-        offered += [
-            choice for option in command.options if not option.names for choice in option.choices
-        ]
+        offered += [choice for option in command.options if not option.names for choice in option.choices]
         words.append(f"    {command.name}) words='{' '.join(offered)}' ;;")
         for option in command.options:
             if option.names and option.choices:
@@ -131,8 +127,7 @@ def _zsh(commands: Sequence[CommandShape]) -> str:
             *cases,
             "  esac",
             "}",
-            'if [ "$funcstack[1]" = _tenantkv ]; then _tenantkv "$@"; '
-            "else compdef _tenantkv tenantkv; fi",
+            'if [ "$funcstack[1]" = _tenantkv ]; then _tenantkv "$@"; else compdef _tenantkv tenantkv; fi',
         ]
     )
 
@@ -150,9 +145,7 @@ def _fish(commands: Sequence[CommandShape]) -> str:
     lines = ["complete -c tenantkv -n __fish_use_subcommand -l version"]
     for command in commands:
         summary = _quote(command.summary)
-        lines.append(
-            f"complete -c tenantkv -f -n __fish_use_subcommand -a {command.name} -d {summary}"
-        )
+        lines.append(f"complete -c tenantkv -f -n __fish_use_subcommand -a {command.name} -d {summary}")
         for option in command.options:
             lines.append(_fish_option(command, option))
     return "\n".join(lines)

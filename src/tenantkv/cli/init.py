@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_standard_input_only,
         help="adopt a prefix that is in use already, read from standard input",
     )
-    parser.add_argument(
-        "--namespace", metavar="NAME", help="label, for tenants with several namespaces"
-    )
+    parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
     parser.add_argument(
         "--path",
         metavar="FILE",

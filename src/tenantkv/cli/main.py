@@ -53,6 +53,7 @@ class CommandModule(Protocol):
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Run the command and return the exit code."""
+        ...
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -43,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names", metavar="KEY", nargs="+", help="own name; - reads one a line from standard input"
     )
     parser.add_argument("--channel", action="store_true", help="the names are of channels")
-    parser.add_argument(
-        "--own", action="store_true", help="the other way: from wire names (KEY is - only)"
-    )
+    parser.add_argument("--own", action="store_true", help="the other way: from wire names (KEY is - only)")
     parser.add_argument(
         "--child",
         metavar="NAME",
@@ -53,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="of that child namespace; give it again for a grandchild",
     )
-    parser.add_argument(
-        "--namespace", metavar="NAME", help="label, for tenants with several namespaces"
-    )
+    parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
     parser.add_argument("--json", action="store_true", help="print own and wire names as JSON")
 
 

@@ -46,7 +46,7 @@ def print_text(text: str) -> None:
 
 def print_table(rows: Iterable[Sequence[str]], *, stream: TextIO | None = None) -> None:
     """Print rows in columns; the first column is what the others are about."""
-    stream = stream or sys.stdout
+    target = stream or sys.stdout
     cleaned = [[clean(cell) for cell in row] for row in rows]
     columns = max((len(row) for row in cleaned), default=0)
     widths = [
@@ -56,8 +56,8 @@ def print_table(rows: Iterable[Sequence[str]], *, stream: TextIO | None = None) 
     for row in cleaned:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         # Padded before it is painted, since escapes have a length but no width.
-        cells[0] = paint(cells[0], "bold", stream)
-        _write("  ".join(cells).rstrip() + "\n", stream)
+        cells[0] = paint(cells[0], "bold", target)
+        _write("  ".join(cells).rstrip() + "\n", target)
 
 
 def print_json(report: object) -> None:

@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``show``."""
     parser.description = "Show which identity and server are in use. Prints no secret."
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "--namespace", metavar="NAME", help="label, for tenants with several namespaces"
-    )
+    parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

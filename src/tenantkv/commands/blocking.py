@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
-from tenantkv.commands.rule import Arguments, Rule
+from tenantkv.commands.rule import Rule
 
 # Where the time stands (negative: from the end) and how many of its units are a second.
 _PLACES: dict[str, tuple[int, int]] = {
@@ -23,7 +25,7 @@ _PLACES: dict[str, tuple[int, int]] = {
 _AFTER_BLOCK = frozenset({"XREAD", "XREADGROUP", "TS.READ"})
 
 
-def blocking_time(rule: Rule, arguments: Arguments) -> float:
+def blocking_time(rule: Rule, arguments: Sequence[Any]) -> float:
     """Return for how many seconds the server may hold the reply back; ``math.inf`` for ever, 0 not at all.
 
     What cannot be read counts as not blocking, since the server will refuse it at once.
@@ -36,19 +38,20 @@ def blocking_time(rule: Rule, arguments: Arguments) -> float:
     position, units = place
     try:
         time = float(arguments[position]) / units
-    except (ValueError, IndexError):
+    except (ValueError, TypeError, IndexError):
         return 0.0
     return math.inf if time <= 0 or math.isnan(time) else time
 
 
-def _block_option(arguments: Arguments) -> float:
+def _block_option(arguments: Sequence[Any]) -> float:
     for position, word in enumerate(arguments[1:-1], start=1):
-        if word.upper() == b"STREAMS":
+        option = word.upper() if isinstance(word, (str, bytes)) else b""
+        if option in (b"STREAMS", "STREAMS"):
             break
-        if word.upper() == b"BLOCK":
+        if option in (b"BLOCK", "BLOCK"):
             try:
                 time = float(arguments[position + 1]) / 1000
-            except ValueError:
+            except (ValueError, TypeError):
                 return 0.0
             return math.inf if time <= 0 else time
     return 0.0

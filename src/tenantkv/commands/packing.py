@@ -1,8 +1,8 @@
 """From a command as libraries write it to the bytes on the wire, through the table.
 
 Laws of this file: nothing is packed that has no rule; a name is rewritten here and nowhere else; what
-cannot be packed raises before a byte exists. One command with one key, which is nearly all traffic,
-goes the short way; everything else is split, looked up and rewritten as words.
+cannot be packed raises before a byte exists. Commands with one key, or with nothing but keys, go the
+short way; everything else is split, looked up and rewritten as words.
 """
 
 from __future__ import annotations
@@ -15,81 +15,138 @@ from tenantkv.commands.table import find_rule, quick, rewrite, too_few
 from tenantkv.errors import MalformedCommandError
 from tenantkv.namespace import Namespace
 
+try:
+    # A pure function in C, and already there where redis-py is to be fast.
+    from hiredis import pack_command
+except ImportError:
+    pack_command = None
+
 Encode = Callable[[Any], Any]
 
 # Above this many bytes a command goes to the socket in pieces rather than being copied together.
 _COPY_LIMIT_BYTES = 65_536
 
 
-def to_bytes(value: Any, encode: Encode) -> bytes:
-    """Return an argument's bytes, as the connection's encoder gives them."""
-    kind = type(value)
-    if kind is bytes:
-        return value  # type: ignore[no-any-return]
-    if kind is int:
-        return b"%d" % value
-    encoded = encode(value)
-    return encoded if type(encoded) is bytes else bytes(encoded)
-
-
-def pack(arguments: Sequence[Any], namespace: Namespace, encode: Encode) -> tuple[Any, Rule]:
-    """Return the wire form of a command, as bytes or a list of pieces, and its rule.
+class Packer:
+    """Packs the commands of one connection.
 
     Args:
-        arguments: the command's name and its arguments, in any type that redis-py takes.
-        namespace: whose names they are.
-        encode: the connection's ``encoder.encode``.
-
-    Raises:
-        RefusedError: unknown, forbidden or malformed.
-        redis.exceptions.DataError: from `encode`, for a value of a type that has no bytes.
+        encode: the connection's ``encoder.encode``, for what is neither bytes nor an integer.
+        utf8: whether that encodes text as strict UTF-8, as is usual.
     """
-    try:
-        rule = quick.get(arguments[0])
-    except (IndexError, TypeError, ValueError):
-        rule = None
-    if rule is None or not rule.single:
-        return pack_words(arguments, namespace, encode)
-    count = len(arguments)
-    if count <= rule.min_args:
-        raise too_few(rule, arguments)
-    key = arguments[1]
-    if type(key) is not bytes:
-        key = to_bytes(key, encode)
-    prefix = namespace.wire_prefix
-    if count == 2:
-        return b"*2\r\n%b$%d\r\n%b%b\r\n" % (rule.head, len(prefix) + len(key), prefix, key), rule
-    pieces: list[Any] = [
-        b"*%d\r\n%b$%d\r\n%b%b\r\n" % (count, rule.head, len(prefix) + len(key), prefix, key)
-    ]
-    return _append_values(pieces, arguments[2:], encode), rule
+
+    __slots__ = ("encode", "utf8")
+
+    def __init__(self, encode: Encode, *, utf8: bool) -> None:
+        self.encode = encode
+        self.utf8 = utf8
+
+    def pack(self, arguments: Sequence[Any], namespace: Namespace) -> tuple[Any, Rule]:
+        """Return the wire form of a command, as bytes or a list of pieces, and its rule.
+
+        Args:
+            arguments: the command's name and its arguments, in any type that redis-py takes.
+            namespace: whose names they are.
+
+        Raises:
+            RefusedError: unknown, forbidden or malformed.
+            redis.exceptions.DataError: from the encoder, for a value of a type that has no bytes.
+        """
+        try:
+            rule = quick.get(arguments[0])
+        except (IndexError, TypeError, ValueError):
+            rule = None
+        if rule is not None:
+            if rule.single:
+                return self._pack_single(arguments, rule, namespace.wire_prefix), rule
+            if rule.only_keys and len(arguments) > rule.min_args:
+                return self._pack_keys(arguments, rule, namespace.wire_prefix), rule
+        words = self.words(arguments)
+        rule = find_rule(words)
+        return pack_words(rewrite(words, rule, namespace)), rule
+
+    def _pack_single(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
+        """One key behind the command's name, then values."""
+        count = len(arguments)
+        if count <= rule.min_args:
+            raise too_few(rule, arguments)
+        key = arguments[1]
+        kind = type(key)
+        if kind is str and self.utf8:
+            key = key.encode()
+        elif kind is not bytes:
+            key = self.to_bytes(key)
+        head = b"*%d\r\n%b$%d\r\n%b%b\r\n" % (count, rule.head, len(prefix) + len(key), prefix, key)
+        if count == 2:
+            return head
+        if count == 3:
+            value = arguments[2]
+            kind = type(value)
+            if kind is str and self.utf8:
+                value = value.encode()
+            elif kind is not bytes:
+                value = self.to_bytes(value)
+            if len(value) <= _COPY_LIMIT_BYTES:
+                return b"%b$%d\r\n%b\r\n" % (head, len(value), value)
+            return [b"%b$%d\r\n" % (head, len(value)), value, b"\r\n"]
+        return _bulk([head], [self.to_bytes(value) for value in arguments[2:]])
+
+    def _pack_keys(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
+        """Nothing but keys behind the command's name."""
+        if self.utf8 and pack_command is not None:
+            text = prefix.decode()
+            to_bytes = self.to_bytes
+            wire = [
+                text + key if type(key) is str else prefix + to_bytes(key) for key in arguments[1:]
+            ]
+            return pack_command((rule.name, *wire))
+        wire = [prefix + self.to_bytes(key) for key in arguments[1:]]
+        return pack_words([rule.name.encode(), *wire])
+
+    def to_bytes(self, value: Any) -> bytes:
+        """Return an argument's bytes, as the connection's encoder gives them."""
+        kind = type(value)
+        if kind is bytes:
+            return value  # type: ignore[no-any-return]
+        if kind is str and self.utf8:
+            return value.encode()  # type: ignore[no-any-return]
+        if kind is int:
+            return b"%d" % value
+        encoded = self.encode(value)
+        return encoded if type(encoded) is bytes else bytes(encoded)
+
+    def words(self, arguments: Sequence[Any]) -> list[bytes]:
+        """Return a command as bytes, with a name such as ``"CLIENT ID"`` split as redis-py does it."""
+        if not arguments:
+            raise MalformedCommandError("the command", "it has no name.")
+        to_bytes = self.to_bytes
+        name = to_bytes(arguments[0]).split()
+        if not name:
+            raise MalformedCommandError("the command", "its name is empty.")
+        return [*name, *[to_bytes(value) for value in arguments[1:]]]
 
 
-def _append_values(pieces: list[Any], values: Sequence[Any], encode: Encode) -> Any:
+def pack_words(words: Sequence[bytes]) -> Any:
+    """Return words as they are in RESP, as bytes or a list of pieces."""
+    if pack_command is not None and sum(map(len, words)) <= _COPY_LIMIT_BYTES:
+        return pack_command(tuple(words))
+    return _bulk([b"*%d\r\n" % len(words)], words)
+
+
+def _bulk(pieces: list[bytes], values: Sequence[bytes]) -> Any:
     """Return `pieces` with `values` as bulk strings behind, as one run of bytes where that is small."""
     size = 0
     for value in values:
-        kind = type(value)
-        if kind is str or kind is float:
-            value = encode(value)
-        elif kind is int:
-            value = b"%d" % value
-        elif kind is not bytes:
-            value = encode(value)
-            if isinstance(value, memoryview):
-                value = value.tobytes()
         length = len(value)
         size += length
-        pieces.append(b"$%d\r\n" % length)
-        pieces.append(value)
-        pieces.append(b"\r\n")
+        pieces += (b"$%d\r\n" % length, value, b"\r\n")
     return b"".join(pieces) if size <= _COPY_LIMIT_BYTES else _chunks(pieces)
 
 
-def _chunks(pieces: list[Any]) -> list[Any]:
+def _chunks(pieces: list[bytes]) -> list[bytes]:
     """Join neighbours that are small, so that large values are neither copied nor sent alone."""
-    chunks: list[Any] = []
-    small: list[Any] = []
+    chunks: list[bytes] = []
+    small: list[bytes] = []
     for piece in pieces:
         if len(piece) > _COPY_LIMIT_BYTES:
             chunks += [b"".join(small), piece]
@@ -99,28 +156,3 @@ def _chunks(pieces: list[Any]) -> list[Any]:
     if small:
         chunks.append(b"".join(small))
     return chunks
-
-
-def words_of(arguments: Sequence[Any], encode: Encode) -> list[bytes]:
-    """Return a command as bytes, with a name such as ``"CLIENT ID"`` split as redis-py splits it."""
-    if not arguments:
-        raise MalformedCommandError("the command", "it has no name.")
-    name = to_bytes(arguments[0], encode).split()
-    if not name:
-        raise MalformedCommandError("the command", "its name is empty.")
-    return [*name, *[to_bytes(value, encode) for value in arguments[1:]]]
-
-
-def pack_words(
-    arguments: Sequence[Any], namespace: Namespace, encode: Encode
-) -> tuple[Any, Rule]:
-    """Pack a command of any form; see `pack`."""
-    words = words_of(arguments, encode)
-    rule = find_rule(words)
-    wire = rewrite(words, rule, namespace)
-    return pack_wire(wire), rule
-
-
-def pack_wire(wire: Sequence[bytes]) -> Any:
-    """Return words as they are in RESP, as bytes or a list of pieces."""
-    return _append_values([b"*%d\r\n" % len(wire)], wire, bytes)

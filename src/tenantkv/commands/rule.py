@@ -49,6 +49,7 @@ class Rule:
         session: it changes what later replies on its connection mean.
         conditional: options decide whether it may be repeated.
         single: one word, one key, and nothing else to do.
+        only_keys: one word, and nothing but keys.
         words: how many arguments the name takes (2 with a subcommand).
     """
 
@@ -62,6 +63,7 @@ class Rule:
         "min_args",
         "name",
         "names",
+        "only_keys",
         "plain",
         "policy",
         "reads",
@@ -111,6 +113,7 @@ class Rule:
         self.plain = shape is None and not self.session
         self.conditional = name in _CONDITIONAL_COMMANDS
         self.single = policy == "namespace" and names == "1" and rewrite is None and len(words) == 1
+        self.only_keys = policy == "namespace" and names == "1..-1" and len(words) == 1
 
     def may_repeat(self, arguments: Sequence[Any]) -> bool:
         """Whether sending `arguments` again after a lost reply does and answers the same."""

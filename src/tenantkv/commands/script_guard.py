@@ -15,7 +15,7 @@ Laws of this file:
 What it is not: a wall. It stops accidents, and code that was written for a server of its own. Who writes
 a script that digs for the unguarded table needs no digging: on such a server they can connect without us.
 
-The Lua is in ``lua/guard.lua``; a new parser in ``options.py`` needs its counterpart in `_PARSERS` here.
+The Lua is in ``lua/guard.lua``, and what it does for each command in ``script_commands.py``.
 """
 
 from __future__ import annotations
@@ -26,115 +26,9 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
-from tenantkv.commands.core_table import KEY_ROWS
-from tenantkv.commands.keyless_table import PASS_ROWS, REFUSALS
-from tenantkv.commands.module_table import MODULE_ROWS
+from tenantkv.commands.script_commands import ALL, COMMANDS, REASONS, SINGLE, UNKNOWN, declare
 
-# How the parsers of `options.py` are written in Lua; position p of a command is a[p + 1] there.
-_STREAMS = "COUNT=1 BLOCK=1 MAXCOUNT=1 MAXSIZE=1 STREAMS=0x"
-_GEORADIUS = (
-    "' WITHCOORD=0 WITHDIST=0 WITHHASH=0 ASC=0 DESC=0 ANY=0 COUNT=1 STORE=1s STOREDIST=1s ')"
-)
-_PARSERS = {
-    "copy": "put(a,2,3)x=options(a,n,4,' REPLACE=0 ')",
-    "georadius": f"put(a,2)x=options(a,n,C=='GEORADIUS'and 7 or 6,{_GEORADIUS}",
-    "keys": "put(a,2)",
-    "msetex": "x=count(a,n,2,2)",
-    "scan": "x,t=options(a,n,3,' MATCH=1s COUNT=1 TYPE=1 ')"
-    "if not t then a[n+1],a[n+2]='MATCH',P..'*' n=n+2 end ",
-    "sort": "put(a,2)x=options(a,n,3,' ASC=0 DESC=0 ALPHA=0 LIMIT=2 BY=1b GET=1g STORE=1s ')",
-    "stralgo": "x=options(a,n,3,' IDX=0 LEN=0 WITHMATCHLEN=0 MINMATCHLEN=1 STRINGS=2 KEYS=2k ')",
-    "xread": f"x=options(a,n,2,' {_STREAMS} ')",
-    "xreadgroup": f"x=options(a,n,2,' {_STREAMS} GROUP=2 NOACK=0 CLAIM=1 ')",
-}
-_CHANNEL = "a[2]=a[2]and Q..a[2]"
-_SINGLE = "put(a,2)"
-_ALL = "put(a,2,n)"
-_SHAPES = {"first": 1, "names": 2, "scan": 3, "streams": 4, "deep": 5}
-
-_NO_SCRIPTS = "a script can call neither scripts nor functions."
-_NOT_HERE = "servers do not allow it in a script, or it changes more than data."
-_NO_LISTING = "channels are listed outside of scripts only."
-_UNKNOWN = "it is unknown to tenantkv, or touches more than this tenant."
-
-# Containers and commands without a key that servers refuse in scripts, or that change the connection.
-_OUTSIDE = frozenset(
-    "ACL ASKING AUTH CLIENT CLUSTER COMMAND DISCARD EXEC HELLO LATENCY MODULE MULTI QUIT READONLY "
-    "READWRITE ROLE SCRIPT SELECT UNWATCH WAIT WAITAOF".split()
-)
-
-
-def lua_for(names: str) -> str | None:
-    """Return the Lua that prefixes the names of a command, or ``None`` where there is none.
-
-    Args:
-        names: the position column of the command table.
-    """
-    if names in _PARSERS:
-        return _PARSERS[names]
-    if ".." in names:
-        span, _, step = names.partition("/")
-        first, last = span.split("..")
-        end = "n" if last == "-1" else f"n{int(last) + 1}" if int(last) < 0 else str(int(last) + 1)
-        return f"put(a,{int(first) + 1},{end}{',' + step if step else ''})"
-    words = names.split()
-    if not words or not all(word.lstrip("#").isdigit() for word in words):
-        return None
-    places = [int(word.lstrip("#")) + 1 for word in words]
-    parts = [
-        f"x=count(a,n,{place})" if word.startswith("#") else f"put(a,{place})"
-        for word, place in zip(words, places, strict=True)
-    ]
-    return "put(a,2,3)" if names == "1 2" else "".join(parts)
-
-
-def _rows(text: str) -> Iterable[tuple[str, list[str]]]:
-    """Yield each row's name and the columns behind its count of arguments."""
-    for words in filter(None, map(str.split, text.splitlines())):
-        count_at = next(i for i, word in enumerate(words) if word.isdigit())
-        yield " ".join(words[:count_at]), words[count_at + 1 :]
-
-
-def _key_commands() -> Iterable[tuple[str, str]]:
-    for name, columns in _rows(KEY_ROWS + MODULE_ROWS):
-        flags_at = next(i for i in range(1, len(columns)) if set(columns[i]) <= set("rwcib"))
-        code = lua_for(" ".join(columns[:flags_at]))
-        shape = columns[flags_at + 1] if len(columns) > flags_at + 1 else ""
-        if code is not None:
-            yield name, f"{code}t={_SHAPES[shape]}" if shape else code
-
-
-def _build() -> dict[str, str]:
-    """Return the Lua of every command that scripts may call; empty for those without names."""
-    commands = {
-        name: ""
-        for name, columns in _rows(PASS_ROWS)
-        if len(columns) == 1 and name.split()[0] not in _OUTSIDE and not name.endswith(" HELP")
-    }
-    commands.update(_key_commands())
-    return commands | {"PUBLISH": _CHANNEL, "SPUBLISH": _CHANNEL}
-
-
-def _build_refusals() -> dict[str, str]:
-    reasons = dict.fromkeys(_OUTSIDE, _NOT_HERE)
-    reasons.update(
-        dict.fromkeys("EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO".split(), _NO_SCRIPTS)
-    )
-    for reason, _, names in REFUSALS:
-        reasons.update((name, reason) for name in names.split(", "))
-    reasons["PUBSUB"] = _NO_LISTING
-    return reasons
-
-
-_commands = _build()
-_refusals = _build_refusals()
-
-
-def declare(name: str, names: str) -> None:
-    """Let scripts that are guarded from now on call a command that `table.register` was told of."""
-    code = lua_for(names)
-    if code is not None:
-        _commands[name.upper()] = code
+__all__ = ["ScriptBook", "declare", "guard", "own_sha", "wire_sha"]
 
 
 @cache
@@ -152,10 +46,10 @@ def _sections() -> dict[str, str]:
 # What may follow a function that calls commands, if the text is to tell which: a literal name alone.
 _LITERAL = rb"""\s*(?:\(\s*(?:"([\w.:-]+)"|'([\w.:-]+)')\s*[,)])?"""
 # An own name for one of the two functions, as in ``local rcall = redis.call``.
-_ALIAS = re.compile(rb"\blocal\s+([A-Za-z_]\w*)\s*=\s*(?:redis|server)\s*\.\s*p?call\b(?!\s*[(\"'])")
+_ALIAS = re.compile(rb"\blocal\s+([A-Za-z_]\w*)\s*=\s*(?:redis|server)\s*\.\s*p?call\b(?!\s*[(\"'\[{])")
 # What makes the names of commands unknowable from the text: other ways to the two functions.
 _INDIRECT = re.compile(
-    rb"""["'\[]\s*p?call\s*["'\]]|\b(?:redis|server)\s*\[|\b(?:_G|load|loadstring|getfenv)\b"""
+    rb"""["'\[]\s*p?call\s*["'\]]|\b(?:redis|server)\s*\[|\b(?:_G|getfenv)\b|(?<![.\w])load(?:string)?\s*[(,;)\n]"""
 )
 _TAIL_CALL = re.compile(rb"\breturn\s+(?:redis|server)\s*\.\s*call\b")
 _SHADOWED = ("_G", "loadstring", "load", "getfenv")
@@ -205,11 +99,11 @@ def _groups(names: Iterable[str], refused: Iterable[str]) -> str:
     """Return the Lua that treats the commands `names`, alike ones together, and refuses the rest."""
     by_code: dict[str, list[str]] = {}
     for name in sorted(names):
-        by_code.setdefault(_commands[name], []).append(name)
+        by_code.setdefault(COMMANDS[name], []).append(name)
     for name in sorted(refused):
-        by_code.setdefault(f"x={_quote(_refusals[name])}", []).append(name)
+        by_code.setdefault(f"x={_quote(REASONS[name])}", []).append(name)
     arms = "".join(f"if {_is_one_of(group)} then {code} else" for code, group in by_code.items())
-    fallback = f"x={_quote(_UNKNOWN)}"
+    fallback = f"x={_quote(UNKNOWN)}"
     return f"{arms} {fallback} end" if by_code else fallback
 
 
@@ -224,28 +118,26 @@ def _fast(words: list[str]) -> str:
     """Return the Lua for the commands with one key that the text names, by comparison as written."""
     conditions = []
     for word in words:
-        code = _commands.get(word.upper())
-        if code == _SINGLE:
+        code = COMMANDS.get(word.upper())
+        if code == SINGLE:
             conditions.append(f"c=={_quote(word)}")
-        elif code == _ALL:
+        elif code == ALL:
             conditions.append(f"c=={_quote(word)} and not ...")
     if not conditions:
         return ""
     return _sections()["fast"].replace("@WORDS@", " or ".join(conditions))
 
 
+# Parts of the guard, and what in the code of commands shows that they are needed.
+_PARTS = {"count": "count(", "options": "options(", "shape": "t="}
+
+
 def _table_parts(reading: _Reading, line: int) -> list[str]:
     """Return the parts that make the guarded table, with the commands that this script may call."""
     parts = _sections()
     wanted = {word.upper() for word in reading.words}
-    names = [
-        name for name in _commands if reading.computed or name.split()[0] in wanted
-    ]
-    refused = [
-        name
-        for name in _refusals
-        if name not in _commands and name.split()[0] in wanted
-    ]
+    names = [name for name in COMMANDS if reading.computed or name.split()[0] in wanted]
+    refused = [name for name in REASONS if name not in COMMANDS and name.split()[0] in wanted]
     code = _groups(names, refused)
     slow = (
         parts["slow"]
@@ -254,9 +146,8 @@ def _table_parts(reading: _Reading, line: int) -> list[str]:
         .replace("@SHAPED@", "if t then r=shape(r,t)end" if "t=" in code else "")
     )
     tail = reading.tail_lines[0] + line if len(set(reading.tail_lines)) == 1 else line
-    made = [parts[part] for part in ("put", "count", "options") if f"{part}(" in code]
-    if "t=" in code:
-        made.append(parts["shape"])
+    made = [parts["put"]] if re.search(r"\b(?:put|count|options)\(", code) else []
+    made += [parts[part] for part, sign in _PARTS.items() if sign in code]
     fail = parts["fail"].replace("@LINE@", str(tail))
     return [*made, fail, slow, parts["call"].replace("@FAST@", _fast(reading.words))]
 

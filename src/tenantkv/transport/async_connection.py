@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import weakref
 from collections.abc import Iterable, Sequence
@@ -13,20 +14,22 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.commands.packing import words_of
 from tenantkv.namespace import Namespace
 from tenantkv.transport.connection import foreign_bytes
 from tenantkv.transport.pushes import Handled, async_push_wrappers
 from tenantkv.transport.redis_py import (
     NOT_ENOUGH_DATA,
     PUSH_TYPE,
+    closed_by_server,
     lean_reader,
+    unread_bytes,
     wrap_push_handlers,
 )
 from tenantkv.transport.retry import mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
 
 _LOST = (RedisConnectionError, RedisTimeoutError)
+_READ_SIZE_BYTES = 65_536
 
 
 class AsyncNamespacedMixin:
@@ -37,10 +40,20 @@ class AsyncNamespacedMixin:
     """
 
     session: Session
+    # redis-py's, on the class that this is mixed into.
+    _parser: Any
+    _reader: Any
+    _writer: Any
+    health_check_interval: float
+    next_health_check: float
+    socket_timeout: float | None
 
     def __init__(self, *args: Any, namespace: Namespace | None = None, **kwargs: Any) -> None:
         self._lean: tuple[Any, Any] | None = None
         self._blocked_for = 0.0
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: Any = None
         super().__init__(*args, **kwargs)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 
@@ -68,22 +81,40 @@ class AsyncNamespacedMixin:
         session = self.session
         packed, rule = session.pack(args)
         if rule.blocks:
-            words = words_of(args, session.encoder.encode)
-            self._blocked_for = blocking_time(rule, words)
+            self._blocked_for = blocking_time(rule, args)
         pieces = (packed,) if type(packed) is bytes else packed
         ahead = None
         if rule.creates and session.registrar is not None:
             ahead = session.registrations([(args, rule)])
             pieces = [*ahead, *pieces]
-        await super().send_packed_command(  # type: ignore[misc]
-            pieces, check_health=kwargs.get("check_health", True)
-        )
+        if not self._write_lean(pieces):
+            await super().send_packed_command(  # type: ignore[misc]
+                pieces, check_health=kwargs.get("check_health", True)
+            )
         if ahead:
             session.sent(ahead.rules)
         if rule.session:
             session.sent((rule,))
         else:
             session.pending.append(rule)
+
+    def _write_lean(self, pieces: Any) -> bool:
+        """Hand `pieces` to the transport if that is all it takes; redis-py starts a task to do so.
+
+        Where the connection is down, a health check is due or the peer reads slowly, redis-py's own way
+        connects, checks and waits.
+        """
+        writer = self._writer
+        if self._lean is None or writer is None:
+            return False
+        interval = self.health_check_interval
+        if interval and self._loop.time() > self.next_health_check:
+            return False
+        transport = writer.transport
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        writer.writelines(pieces)
+        return True
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what `pack_commands` returned. Raises for bytes that were packed elsewhere."""
@@ -106,18 +137,22 @@ class AsyncNamespacedMixin:
         session = self.session
         plain = session.is_plain()
         try:
+            if session.transaction is not None and self._lean is not None and not options:
+                reply = await self._read_lean(self._lean[0], True, timeout)
+                if session.take_queued(reply):
+                    return reply if disable_decoding else session.decode(reply)
+                return session.settle(reply, decode=not disable_decoding)
             while not plain and session.next_is_aside():
                 await self._read_aside()
                 plain = session.is_plain()
+            raw = disable_decoding or not plain
             if self._blocked_for:
                 timeout = self._patience(timeout)
-            if plain and timeout is None and not options and self._lean is not None:
-                reply = self._read_lean(self._lean[0], disable_decoding)
+            if self._lean is not None and not options:
+                reply = await self._read_lean(self._lean[0], raw, timeout)
             else:
-                reply = NOT_ENOUGH_DATA
-            if reply is NOT_ENOUGH_DATA:
                 reply = await super().read_response(  # type: ignore[misc]
-                    disable_decoding=disable_decoding or not plain, timeout=timeout, **options
+                    disable_decoding=raw, timeout=timeout, **options
                 )
         except ResponseError as error:
             session.settle_error(error)
@@ -141,21 +176,73 @@ class AsyncNamespacedMixin:
             reply = error
         self.session.settle_aside(reply)
 
-    def _read_lean(self, reader: Any, disable_decoding: bool) -> Any:
-        """Take a reply that has arrived already, as in the middle of a pipeline; else redis-py waits."""
-        if not reader.has_data():
-            return NOT_ENOUGH_DATA
-        reply = reader.gets(False) if disable_decoding else reader.gets()
-        if type(reply) is PUSH_TYPE:
-            raise RedisConnectionError("unexpected push")
-        if isinstance(reply, ResponseError):
+    async def _read_lean(self, reader: Any, raw: bool, timeout: float | None) -> Any:
+        """Read one reply as redis-py does, without a timer and a context for each."""
+        reply = reader.gets(False) if raw else reader.gets()
+        while reply is NOT_ENOUGH_DATA:
+            reader.feed(await self._receive(timeout))
+            reply = reader.gets(False) if raw else reader.gets()
+        kind = type(reply)
+        if kind is PUSH_TYPE:
+            await self._parser.handle_push_response(reply)
+            return await self._read_lean(reader, raw, timeout)
+        if isinstance(reply, Exception):
+            if isinstance(reply, _LOST):
+                await self.disconnect(nowait=True)
             raise reply
+        interval = self.health_check_interval
+        if interval:
+            self.next_health_check = self._loop.time() + interval
         return reply
+
+    async def _receive(self, timeout: float | None) -> bytes:
+        """Return bytes from the socket, or close the connection and raise as redis-py does."""
+        patience = self.socket_timeout if timeout is None else timeout
+        if patience is not None and not math.isinf(patience):
+            self._watch(patience)
+        try:
+            data: bytes = await self._reader.read(_READ_SIZE_BYTES)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Timeout reading from socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"Error while reading from socket: {error}") from None
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+        finally:
+            self._deadline = math.inf
+        if not data:
+            await self.disconnect(nowait=True)
+            raise closed_by_server()
+        return data
+
+    def _watch(self, patience: float) -> None:
+        """Have the read fail when `patience` seconds are over.
+
+        One timer a connection looks at the deadline when it fires, and is set anew only then: a timer
+        for each read, as a rule cancelled at once, costs more than the read.
+        """
+        self._deadline = deadline = self._loop.time() + patience
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        if self._deadline == math.inf or self._reader is None:
+            return
+        if self._loop.time() >= self._deadline:
+            self._reader.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
 
     def _patience(self, timeout: float | None) -> float | None:
         """Return the time that a blocking command's reply may take."""
         extra, self._blocked_for = self._blocked_for, 0.0
-        usual = self.socket_timeout  # type: ignore[attr-defined]
+        usual = self.socket_timeout
         if timeout is not None or usual is None:
             return timeout
         return math.inf if math.isinf(extra) else usual + extra
@@ -173,20 +260,55 @@ class AsyncNamespacedMixin:
         self._lean = self._take_lean()
 
     def _take_lean(self) -> tuple[Any, Any] | None:
+        self._loop = asyncio.get_running_loop()
         return lean_reader(self)
+
+    def is_ready(self) -> bool:
+        """Whether the connection is open, has nothing left from before, and can serve a command."""
+        stream = self._reader
+        return (
+            self._lean is not None
+            and stream is not None
+            and self.session.idle
+            and not stream.at_eof()
+            and not self._lean[0].has_data()
+            and not unread_bytes(stream)
+            and not self._writer.transport.is_closing()
+        )
+
+    def is_stranded(self) -> bool:
+        """Whether the connection belongs to another event loop, which may be closed."""
+        return self._loop is not None and self._loop is not asyncio.get_running_loop()
+
+    def abandon(self) -> None:
+        """Let go of a connection whose event loop cannot be asked to close it."""
+        self.session.reset()
+        writer, self._reader, self._writer, self._lean = self._writer, None, None, None
+        self._timer = None
+        self._loop = None
+        if writer is not None:
+            try:
+                writer.transport.abort()
+            except RuntimeError:
+                # The loop is closed, and its selector with it; the socket goes with the transport.
+                pass
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """Close the connection and forget its conversation."""
         self.session.reset()
         self._lean = None
         self._blocked_for = 0.0
+        self._deadline = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         await super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
     def set_parser(self, parser_class: Any) -> None:
         """Make the parser; what it pushes at handlers is given in own names too."""
         super().set_parser(parser_class)  # type: ignore[misc]
         wrap_push_handlers(
-            self._parser,  # type: ignore[attr-defined]
+            self._parser,
             *async_push_wrappers(weakref.ref(self)),
         )
 

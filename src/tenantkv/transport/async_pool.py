@@ -68,9 +68,12 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
             await self._wait()
         connection = self.get_available_connection()
         try:
-            if not connection.session.idle:
-                await connection.disconnect()
-            await self.ensure_connection(connection)
+            if connection.is_stranded():
+                connection.abandon()
+            if not connection.is_ready():
+                if not connection.session.idle:
+                    await connection.disconnect()
+                await self.ensure_connection(connection)
         except BaseException:
             await self.release(connection)
             raise

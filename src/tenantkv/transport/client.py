@@ -10,7 +10,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tenantkv.commands.packing import words_of
 from tenantkv.commands.table import find_rule
 from tenantkv.errors import ConfigurationError, RefusedError
 from tenantkv.namespace import Namespace
@@ -21,7 +20,7 @@ from tenantkv.transport.drivers import run
 from tenantkv.transport.pool import NamespacedConnectionPool, PoolView
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
-from tenantkv.transport.session import decode_deep
+from tenantkv.transport.session import decode_deep, packer_of
 
 Result = TypeVar("Result")
 
@@ -156,7 +155,7 @@ def is_missing(error: ResponseError) -> bool:
 
 def emulated_words(args: tuple[Any, ...], encoder: Any) -> list[bytes]:
     """Return a command as words, checked as the connection would have checked them."""
-    words = words_of(args, encoder.encode)
+    words = packer_of(encoder).words(args)
     if words[0].upper() in (b"KEYS", b"SCAN"):
         try:
             find_rule(words)

@@ -15,7 +15,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.commands.packing import words_of
 from tenantkv.commands.rule import Rule
 from tenantkv.errors import NamespaceRequiredError
 from tenantkv.namespace import Namespace
@@ -88,8 +87,7 @@ class NamespacedMixin:
         session = self.session
         packed, rule = session.pack(args)
         if rule.blocks:
-            words = words_of(args, session.encoder.encode)
-            self._blocked_for = blocking_time(rule, words)
+            self._blocked_for = blocking_time(rule, args)
         pieces = (packed,) if type(packed) is bytes else packed
         ahead = None
         if rule.creates and session.registrar is not None:
@@ -125,17 +123,21 @@ class NamespacedMixin:
         session = self.session
         plain = session.is_plain()
         try:
+            if session.transaction is not None and self._lean is not None and not options:
+                reply = self._read_lean(self._lean, True)
+                if session.take_queued(reply):
+                    return reply if disable_decoding else session.decode(reply)
+                return session.settle(reply, decode=not disable_decoding)
             while not plain and session.next_is_aside():
                 self._read_aside()
                 plain = session.is_plain()
-            if plain and self._lean is not None and not options and not self._blocked_for:
-                reply = self._read_lean(self._lean, disable_decoding)
-            elif self._blocked_for:
-                reply = self._read_blocked(disable_decoding or not plain, options)
+            raw = disable_decoding or not plain
+            if self._blocked_for:
+                reply = self._read_blocked(raw, options)
+            elif self._lean is not None and not options:
+                reply = self._read_lean(self._lean, raw)
             else:
-                reply = super().read_response(  # type: ignore[misc]
-                    disable_decoding=disable_decoding or not plain, **options
-                )
+                reply = super().read_response(disable_decoding=raw, **options)  # type: ignore[misc]
         except ResponseError as error:
             session.settle_error(error)
             raise
@@ -203,6 +205,10 @@ class NamespacedMixin:
         usual = self.socket_timeout  # type: ignore[attr-defined]
         if usual is None or "timeout" in options:
             return super().read_response(disable_decoding=raw, **options)  # type: ignore[misc]
+        lean = self._lean if not options else None
+        if extra <= usual / 2 and lean is not None:
+            # The usual patience covers it, and leaves as much for the way.
+            return self._read_lean(lean, raw)
         sock = socket_of(self)
         if sock is None:
             raise closed_by_server()

@@ -47,6 +47,11 @@ def lean_reader(connection: Any) -> tuple[Any, Any] | None:
     return reader, getattr(parser, "_buffer", None)
 
 
+def unread_bytes(stream: Any) -> bool:
+    """Whether an ``asyncio.StreamReader`` holds bytes that nobody has read; redis-py looks there too."""
+    return bool(stream._buffer)
+
+
 def wrap_push_handlers(parser: Any, wrap_message: Any, wrap_invalidation: Any) -> None:
     """Put `wrap_message(handler)` and `wrap_invalidation(handler)` around a parser's push handlers.
 

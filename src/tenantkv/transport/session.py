@@ -19,7 +19,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from tenantkv.commands.channels import shape_push
-from tenantkv.commands.packing import pack, pack_wire, words_of
+from tenantkv.commands.packing import Packer, pack_words
 from tenantkv.commands.rule import Rule
 from tenantkv.errors import ForbiddenCommandError, NamespaceRequiredError, RefusedError
 from tenantkv.commands.table import RULES, rewrite
@@ -27,7 +27,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import OnReply, Registrar
 from tenantkv.transport.refusals import as_response
 
-_QUEUED = (b"QUEUED", "QUEUED")
+_ENDINGS = frozenset({"EXEC", "DISCARD"})
 _PUSHES = frozenset(
     {b"message", b"pmessage", b"smessage", b"subscribe", b"unsubscribe", b"psubscribe"}
     | {b"punsubscribe", b"ssubscribe", b"sunsubscribe"}
@@ -72,6 +72,7 @@ class Session:
         "encoder",
         "lost_unrepeatable",
         "namespace",
+        "packer",
         "pending",
         "registrar",
         "subscribed",
@@ -81,6 +82,7 @@ class Session:
     def __init__(self, namespace: Namespace | None, encoder: Any, database: Any) -> None:
         self.namespace = namespace
         self.encoder = encoder
+        self.packer = packer_of(encoder)
         self.database = database
         self.registrar: Registrar | None = None
         self.pending: deque[Rule] = deque()
@@ -98,7 +100,7 @@ class Session:
         if namespace is None:
             raise as_response(_no_namespace(arguments))
         try:
-            packed, rule = pack(arguments, namespace, self.encoder.encode)
+            packed, rule = self.packer.pack(arguments, namespace)
             if rule.session and rule.name == "SELECT":
                 self._check_database(arguments)
         except RefusedError as error:
@@ -108,7 +110,7 @@ class Session:
         return packed, rule
 
     def _check_database(self, arguments: Sequence[Any]) -> None:
-        number = words_of(arguments, self.encoder.encode)[1]
+        number = self.packer.words(arguments)[1]
         if number != str(self.database or 0).encode():
             raise ForbiddenCommandError(
                 "SELECT",
@@ -149,13 +151,13 @@ class Session:
             return Packed([], [])
         names: list[bytes] = []
         for arguments, rule in writes:
-            words = words_of(arguments, self.encoder.encode)
+            words = self.packer.words(arguments)
             if rule.locate is not None:
                 names += [words[position] for position in rule.locate(words)]
         pieces, rules = [], []
         for command, on_reply in registrar.asides(names, time.time()):
-            words = words_of(command, self.encoder.encode)
-            pieces.append(pack_wire(rewrite(words, RULES[command[0]], namespace)))
+            words = self.packer.words(command)
+            pieces.append(pack_words(rewrite(words, RULES[command[0]], namespace)))
             rules.append(AsideRule(command[0], on_reply))
         return Packed(pieces, list(rules))
 
@@ -205,33 +207,41 @@ class Session:
         """
         namespace = self.namespace
         assert namespace is not None
-        if self._is_push(reply):
+        if self.subscribed and isinstance(reply, list) and reply and reply[0] in _PUSHES:
             reply = shape_push(reply, namespace)
         elif self.pending:
-            reply = self._settle_rule(self.pending.popleft(), reply, namespace)
-        if decode and self.encoder.decode_responses:
+            rule = self.pending.popleft()
+            if self.transaction is not None and reply == b"QUEUED" and rule.name not in _ENDINGS:
+                self.transaction.append(rule)
+            else:
+                reply = self._settle_rule(rule, reply, namespace)
+        return self.decode(reply) if decode else reply
+
+    def take_queued(self, reply: Any) -> bool:
+        """Whether an undecoded reply says that a command of a transaction waits for EXEC; note it."""
+        if reply != b"QUEUED" or not self.pending or self.pending[0].name in _ENDINGS:
+            return False
+        self.transaction.append(self.pending.popleft())  # type: ignore[union-attr]
+        return True
+
+    def decode(self, reply: Any) -> Any:
+        """Return a reply as the connection's encoder decodes it, if it does."""
+        if self.encoder.decode_responses:
             return decode_deep(reply, self.encoder.decode)
         return reply
 
-    def _is_push(self, reply: Any) -> bool:
-        return self.subscribed and isinstance(reply, list) and bool(reply) and reply[0] in _PUSHES
-
     def _settle_rule(self, rule: Rule, reply: Any, namespace: Namespace) -> Any:
-        queued = self.transaction
-        if rule.name == "EXEC":
-            self.transaction = None
-            if isinstance(reply, list) and queued is not None:
-                return [
-                    self._shape(each, item, namespace)
-                    for each, item in zip(queued, reply, strict=True)
-                ]
-            return reply
         if rule.name == "MULTI":
             self.transaction = []
         elif rule.name == "DISCARD":
             self.transaction = None
-        elif queued is not None and reply in _QUEUED:
-            queued.append(rule)
+        elif rule.name == "EXEC":
+            queued, self.transaction = self.transaction, None
+            if not isinstance(reply, list) or queued is None:
+                return reply
+            for position, (each, item) in enumerate(zip(queued, reply, strict=True)):
+                if each.shape is not None or isinstance(item, ResponseError):
+                    reply[position] = self._shape(each, item, namespace)
             return reply
         return self._shape(rule, reply, namespace)
 
@@ -244,10 +254,16 @@ class Session:
         """Take note of a reply that is an error, and clean its text of wire names."""
         if self.pending:
             rule = self.pending.popleft()
-            if rule.name in ("EXEC", "DISCARD"):
+            if rule.name in _ENDINGS:
                 self.transaction = None
         if self.namespace is not None:
             redacted(error, self.namespace)
+
+
+def packer_of(encoder: Any) -> Packer:
+    """Return the packer for one of redis-py's encoders."""
+    utf8 = str(encoder.encoding).lower() in ("utf-8", "utf8") and encoder.encoding_errors == "strict"
+    return Packer(encoder.encode, utf8=utf8)
 
 
 def _no_namespace(arguments: Sequence[Any]) -> NamespaceRequiredError:

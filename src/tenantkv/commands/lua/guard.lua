@@ -94,25 +94,26 @@ end
 
 --@section fail
 -- Hand on an error without the prefixes: returned for pcall, raised for call. It is raised by a piece of code
--- that has as many lines in front as the caller has, since the server reports the line of whoever raises.
--- Redis 7 raises tables and earlier ones strings. A test double (fakeredis) has errors of its own kind, and
--- the failed command, repeated, raises one. Every call on the way here is a tail call, so that the first
--- function found on the stack is the script's.
+-- that has as many lines in front as the caller has, since the server reports the line of whoever raises;
+-- Redis 6 writes it into some texts besides. Redis 7 raises tables and earlier ones strings. A test double
+-- (fakeredis) has errors of its own kind, and the failed command, repeated, raises one. Every call on the
+-- way here is a tail call, so that the first function found on the stack is the script's.
 local function fail(E,r,...)
-  local m=r.err
-  if type(m)=='string' then
-    for _,p in ipairs{P,Q} do m=m:gsub((p:gsub('%W','%%%0')),'') end
-    r.err=m
-  end
-  if not E then return r end
-  if type(m)~='string' then return R.call(...) end
-  local x,l=R.REDIS_VERSION and r or m
+  local m,l=r.err
   for i=3,9 do
     local _,w=pcall(error,'',i)
     l=l or w:match(':(%d+): ')
   end
-  local f=loadstring(('\n'):rep((l or @LINE@)-1)..'local e,x=... e(x,0)','@user_script')
-  f(error,x)
+  l=l or @LINE@
+  if type(m)=='string' then
+    for _,p in ipairs{P,Q} do m=m:gsub((p:gsub('%W','%%%0')),'') end
+    m=m:gsub('^(@user_script: )%d+','%1'..l)
+    r.err=m
+  end
+  if not E then return r end
+  if type(m)~='string' then return R.call(...) end
+  local f=loadstring(('\n'):rep(l-1)..'local e,x=... e(x,0)','@user_script')
+  f(error,R.REDIS_VERSION and r or m)
 end
 
 --@section slow
@@ -120,8 +121,10 @@ end
 local X=R.pcall
 local function slow(E,c,k,...)
   local a,n={c,k,...},select('#',...)+2
-  if n==2 and k==nil then n=1 end
-  local C,x,t=''
+  -- Whether k is absent or nil cannot be told: nil is taken for a mistake, except where nothing is in order.
+  local u=n==2 and k==nil
+  if u then n=c==nil and 0 or 1 end
+  local C,x,t=n>0
   for i=1,n do
     local y=type(a[i])
     -- The server refuses the whole command over such an argument; let it say so.
@@ -134,7 +137,7 @@ local function slow(E,c,k,...)
   end
   local r
   if x then r={err='ERR '..C:sub(1,40)..' refused in a script: '..x}
-  else r=X(unpack(a,1,n)) end
+  else r=X(unpack(a,1,u and C and 2 or n)) end
   if type(r)=='table' then
     if r.err then return fail(E,r,unpack(a,1,n)) end
     @SHAPED@
@@ -187,15 +190,16 @@ end
 end)(loadstring,redis);
 
 --@section load
-local load=(function(L,T)
+local load=(function(O,L,T)
 return function(f,n)
-  local s,p='',f
-  if type(f)=='function' then p=f() while p and p~='' do s=s..p p=f() end else s=f end
+  if type(f)~='function' then return O(f,n) end
+  local s,p='',f()
+  while p and p~='' do s=s..p p=f() end
   local g,e=L('local redis,server=... return function(...) '..s..'\nend',n or '=(load)')
   if g then g=g(T,T) end
   return g,e
 end
-end)(loadstring,redis);
+end)(load,loadstring,redis);
 
 --@section getfenv
 local function getfenv() error('getfenv refused in a script: it would give the unguarded redis table.',2) end

@@ -1,0 +1,1 @@
+"""Measurements against what a user would run instead, in the same process, interleaved."""

@@ -1,0 +1,103 @@
+"""A pytest plugin for runs of redis-py's tests: swaps their clients, writes down every outcome.
+
+After each test it looks at the server from outside: a key that is not the tenant's was made by a plain
+client or is a leak. It is noted with the test's name and removed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from .swap import WORLDS, Swap
+
+# Whoever reads a failure wants its end, and the comparison looks for words in it.
+_TEXT_LIMIT = 6000
+
+
+def pytest_addoption(parser: Any) -> None:
+    group = parser.getgroup("redis-py-suite")
+    group.addoption("--suite-world", choices=("plain", *WORLDS), default="plain")
+    group.addoption("--suite-report", help="file for the outcomes (JSON)")
+    group.addoption("--suite-only", help="file with the ids of the tests to run, one a line")
+
+
+def pytest_configure(config: Any) -> None:
+    world = config.getoption("--suite-world")
+    swap = None if world == "plain" else Swap(world)
+    config.pluginmanager.register(Outcomes(config, swap), "redis-py-suite-outcomes")
+
+
+class Outcomes:
+    """What happened to each test."""
+
+    def __init__(self, config: Any, swap: Swap | None) -> None:
+        self.config = config
+        self.swap = swap
+        self.tests: dict[str, dict[str, str]] = {}
+        self.strays: dict[str, list[str]] = {}
+        self._operators: list[redis.Redis] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_plugin_registered(self, plugin: Any) -> None:
+        name = getattr(plugin, "__name__", "")
+        if name == "tests.conftest":
+            # It traces every allocation, which doubles the time and tells nothing here.
+            vars(plugin).pop("enable_tracemalloc", None)
+            if self.swap is not None:
+                self.swap.into_conftest(plugin)
+        elif name == "tests.test_asyncio.conftest" and self.swap is not None:
+            self.swap.into_async_conftest(plugin)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        path = self.config.getoption("--suite-only")
+        if path:
+            wanted = set(Path(path).read_text().splitlines())
+            items[:] = [item for item in items if item.nodeid in wanted]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: Any) -> Any:
+        try:
+            return (yield)
+        finally:
+            self._look_outside(item.nodeid)
+
+    def _look_outside(self, test: str) -> None:
+        """Note and remove keys that are not the tenant's."""
+        for operator in self._watched():
+            if not operator.dbsize():
+                continue
+            names = list(operator.scan_iter(count=1000))
+            own = () if self.swap is None else (self.swap.spoken.wire_prefix,)
+            strays = [name for name in names if not name.startswith(own)] if own else []
+            if strays:
+                self.strays.setdefault(test, []).extend(repr(name) for name in strays)
+                operator.delete(*strays)
+
+    def _watched(self) -> list[redis.Redis]:
+        if not self._operators:
+            url = self.config.getoption("--redis-url")
+            # Their tests use these databases.
+            self._operators = [redis.Redis.from_url(url, db=number) for number in (0, 1, 9)]
+        return self._operators
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
+        report = yield
+        known = self.tests.setdefault(item.nodeid, {"outcome": "passed", "text": ""})
+        if report.failed:
+            known["outcome"] = "failed"
+            known["text"] += report.longreprtext[-_TEXT_LIMIT:]
+        elif report.skipped and known["outcome"] == "passed":
+            known["outcome"] = "xfailed" if hasattr(report, "wasxfail") else "skipped"
+        return report
+
+    def pytest_sessionfinish(self) -> None:
+        path = self.config.getoption("--suite-report")
+        if path:
+            found = {"tests": self.tests, "strays": self.strays}
+            Path(path).write_text(json.dumps(found, indent=1))
