@@ -19,7 +19,6 @@ percent-encoded, so no error repeats a part of the URL other than a well-formed 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -241,6 +240,9 @@ def _split_scheme(text: str) -> tuple[str, str]:
 
 
 def _hint(word: str, known: Iterable[str] = SCHEMES) -> str:
+    # Only for an error, as it takes its time to import.
+    import difflib
+
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.75)
     return f" (perhaps {close[0]})" if close else ""
 

@@ -5,6 +5,9 @@ Each function gets the whole command as bytes and returns it as the server is to
 
 from __future__ import annotations
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 from tenantkv.commands.options import (
     count_at,
     locate_sort,
@@ -14,12 +17,21 @@ from tenantkv.commands.options import (
     tracking_options,
 )
 from tenantkv.commands.rule import Rewrite
-from tenantkv.commands.script_guard import ScriptBook
 from tenantkv.errors import ForbiddenCommandError
 from tenantkv.namespace import Namespace
 
-# Which guarded text belongs to which script: a function of the scripts alone, the same for all tenants.
-scripts = ScriptBook()
+if TYPE_CHECKING:
+    from tenantkv.commands.script_guard import ScriptBook
+
+
+@cache
+def scripts() -> ScriptBook:
+    """Which guarded text belongs to which script: a function of the scripts alone, for all tenants."""
+    # Only with the first script, as most processes have none.
+    from tenantkv.commands.script_guard import ScriptBook
+
+    return ScriptBook()
+
 
 # Functions that an operator keeps on the server and that the user vouches for.
 trusted_functions: set[bytes] = set()
@@ -64,7 +76,7 @@ def rewrite_script(arguments: list[bytes], namespace: Namespace) -> list[bytes]:
     if last >= len(arguments):
         raise malformed(arguments, "it announces more keys than follow.")
     script = arguments[1]
-    text = (scripts.wire_sha(script) or _NO_SUCH_SHA) if by_sha else scripts.learn(script)
+    text = (scripts().wire_sha(script) or _NO_SUCH_SHA) if by_sha else scripts().learn(script)
     prefix = namespace.wire_prefix
     return [
         arguments[0],
@@ -96,17 +108,17 @@ def rewrite_function(arguments: list[bytes], namespace: Namespace) -> list[bytes
 
 def rewrite_script_load(arguments: list[bytes], _namespace: Namespace) -> list[bytes]:
     """SCRIPT LOAD script."""
-    return [*arguments[:2], scripts.learn(arguments[2]), *arguments[3:]]
+    return [*arguments[:2], scripts().learn(arguments[2]), *arguments[3:]]
 
 
 def rewrite_script_exists(arguments: list[bytes], _namespace: Namespace) -> list[bytes]:
     """SCRIPT EXISTS sha [sha ...]."""
-    return [*arguments[:2], *(scripts.wire_sha(sha) or _NO_SUCH_SHA for sha in arguments[2:])]
+    return [*arguments[:2], *(scripts().wire_sha(sha) or _NO_SUCH_SHA for sha in arguments[2:])]
 
 
 def shape_script_load(reply: object, _namespace: Namespace) -> object:
     """Return the digest of the script as the tenant wrote it."""
-    return (scripts.own_sha(reply) or reply) if isinstance(reply, bytes) else reply
+    return (scripts().own_sha(reply) or reply) if isinstance(reply, bytes) else reply
 
 
 def rewrite_tracking(arguments: list[bytes], namespace: Namespace) -> list[bytes]:

@@ -41,9 +41,10 @@ UNKNOWN = "it is unknown to tenantkv, or touches more than this tenant."
 
 # Containers and commands without a key that servers refuse in scripts, or that change the connection.
 _OUTSIDE = (
-    "ACL, ASKING, AUTH, CLIENT, CLUSTER, COMMAND, DISCARD, EXEC, HELLO, LATENCY, MODULE, MULTI, QUIT, "
-    "READONLY, READWRITE, ROLE, SCRIPT, SELECT, UNWATCH, WAIT, WAITAOF"
-).split(", ")
+    *("ACL", "ASKING", "AUTH", "CLIENT", "CLUSTER", "COMMAND", "DISCARD", "EXEC", "HELLO", "LATENCY"),
+    *("MODULE", "MULTI", "QUIT", "READONLY", "READWRITE", "ROLE", "SCRIPT", "SELECT", "UNWATCH"),
+    *("WAIT", "WAITAOF"),
+)
 
 
 def lua_for(names: str) -> str | None:
@@ -88,7 +89,7 @@ def _key_commands() -> Iterable[tuple[str, str]]:
 
 def _build() -> dict[str, str]:
     """Return the Lua of every command that scripts may call."""
-    commands = {
+    commands: dict[str, str] = {
         name: "u=nil"
         for name, columns in _rows(PASS_ROWS)
         if len(columns) == 1 and name.split()[0] not in _OUTSIDE and not name.endswith(" HELP")
@@ -98,7 +99,7 @@ def _build() -> dict[str, str]:
 
 
 def _build_refusals() -> dict[str, str]:
-    reasons = dict.fromkeys(_OUTSIDE, _NOT_HERE)
+    reasons: dict[str, str] = dict.fromkeys(_OUTSIDE, _NOT_HERE)
     for name in ("EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"):
         reasons[name] = _NO_SCRIPTS
     for reason, _, names in REFUSALS:

@@ -1,6 +1,6 @@
 """The registry: a tenant's index of own names on the server, for servers without SCAN.
 
-Keys, all of them sorted sets of own names scored by the time of registration in Unix seconds::
+Keys, all of them sorted sets of own names scored by when they were last seen, in Unix seconds::
 
     __tenantkv__:registry:NN    NN from 00 to SHARDS - 1, chosen by CRC-32 of the name
 
@@ -10,9 +10,9 @@ write costs one dictionary look-up. Each shard is bounded, and expires when nobo
 `LIFETIME`; names whose keys are gone are found in small lots that ride along with registrations, and
 whenever names are listed.
 
-The registry can miss a key: one made inside a script under a name that was not among its KEYS; one
-whose shard was evicted, until it is written again by a process that notices (at most `REFRESH` seconds
-after that write); one beyond the capacity, the oldest first. It never lists a key that does not exist.
+What is read from a shard is only a hint: a name counts when its key exists *in this namespace*, so that
+nothing which somebody else plants there makes us list or delete a foreign key. ``docs/registry.md`` tells
+when the registry can miss a key. It never lists one that does not exist.
 """
 
 from __future__ import annotations
@@ -23,21 +23,53 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tenantkv.commands.globs import glob_regex
-from tenantkv.ops.effects import Batch, Command, Operation
+from tenantkv.ops.effects import Batch, Operation
 
 RESERVED = b"__tenantkv__:"
 SHARDS = 64
 CAPACITY = 131_072
 REFRESH = 300.0
 LIFETIME = 30 * 24 * 3600
+#: Namespaces of one pool whose registrations are remembered; views of more begin anew.
+NAMESPACES = 1024
+
 _SHARD_CAPACITY = CAPACITY // SHARDS
-_REMEMBERED = 65_536
-_LOT = 16
+# What a process remembers of one shard; beyond, it registers those names once more.
+_SHARD_MEMORY = 1024
+# Twice as many names are looked at as are registered, so that at most about half of a shard is stale.
+_LOT = 32
+_REGISTRATIONS_PER_LOT = 16
+# Chores wait for the next registration: so many ride along with it, and so many wait at the most.
+_CHORES_AT_ONCE = 2
+_CHORES_WAITING = 256
+_TRIM_AT_ONCE = 500
 _EXISTS_AT_ONCE = 500
+_TIDY_AT_ONCE = 100
+_SHARDS_AT_ONCE = 8
+
+# KEYS[1]    a shard (sorted set of own names)
+# KEYS[2..]  names to look at
+# ARGV[1]    now, Unix seconds
+# returns    the names whose keys are gone; they have left the shard
+# The others move to the end of the queue of names that wait to be looked at. In a script, so that a name
+# which is written in between stays.
+TIDY = """\
+local gone={}
+for i=2,#KEYS do
+  if redis.call('EXISTS',KEYS[i])==0 then
+    redis.call('ZREM',KEYS[1],KEYS[i])
+    gone[#gone+1]=KEYS[i]
+  else
+    redis.call('ZADD',KEYS[1],'XX',ARGV[1],KEYS[i])
+  end
+end
+return gone
+"""
 
 Words = tuple[Any, ...]
 OnReply = Callable[[Any], None]
-#: A command in own names to send ahead, and what to do with its reply (``None``: the reply was lost).
+#: A command in own names to send ahead, and what to do with its reply: the reply, an exception that the
+#: server gave instead, or ``None`` if it was lost.
 Aside = tuple[Words, OnReply]
 
 
@@ -55,115 +87,212 @@ class Registrar:
     """What one process remembers of its registrations. Safe among threads: single dict operations.
 
     Args:
-        wall: seconds between two registrations of a name by this process.
+        refresh: seconds between two registrations of a name by this process.
     """
 
     def __init__(self, refresh: float = REFRESH) -> None:
         self._refresh = refresh
-        self._fresh_until: dict[bytes, float] = {}
-        self._packets = 0
-        self._chores: deque[Aside] = deque()
+        self._fresh_until: list[dict[bytes, float]] = [{} for _ in range(SHARDS)]
+        # The first registration looks at a lot, since many processes do not live to see a second one.
+        self._since_lot = _REGISTRATIONS_PER_LOT
+        self._chores: deque[Callable[[float], Aside]] = deque(maxlen=_CHORES_WAITING)
+        self._owed: deque[bytes] = deque(maxlen=_CHORES_WAITING)
 
     def asides(self, names: Iterable[bytes], now: float) -> list[Aside]:
         """Return the commands to send ahead of one that writes `names`; most often none."""
-        fresh_until = self._fresh_until
-        due: dict[int, list[bytes]] = {}
-        for name in names:
-            if fresh_until.get(name, 0.0) <= now and not name.startswith(RESERVED):
-                due.setdefault(shard_of(name), []).append(name)
+        due = self._due(names, now, {})
         if not due:
             return []
-        if len(fresh_until) > _REMEMBERED:
-            fresh_until.clear()
+        if self._owed:
+            owed = list(self._owed)
+            self._owed.clear()
+            due = self._due(owed, now, due)
         commands: list[Aside] = []
         for shard, members in due.items():
-            commands += self._registration(shard, members, now)
-        while self._chores:
-            commands.append(self._chores.popleft())
+            commands += self._registration(shard, list(members), now)
+        for _ in range(_CHORES_AT_ONCE):
+            try:
+                commands.append(self._chores.popleft()(now))
+            except IndexError:
+                break
         return commands
 
+    def owe(self, names: Iterable[bytes], now: float) -> None:
+        """Note names that are written where nothing can be sent ahead, for the next registration."""
+        for members in self._due(names, now, {}).values():
+            self._owed.extend(members)
+
+    def _due(
+        self, names: Iterable[bytes], now: float, due: dict[int, dict[bytes, None]]
+    ) -> dict[int, dict[bytes, None]]:
+        """Add to `due` the names that have to be registered, by shard and each once."""
+        for name in names:
+            shard = zlib.crc32(name) % SHARDS
+            if self._fresh_until[shard].get(name, 0.0) <= now and not name.startswith(RESERVED):
+                due.setdefault(shard, {})[name] = None
+        return due
+
     def _registration(self, shard: int, members: list[bytes], now: float) -> list[Aside]:
-        key = shard_key(shard)
-        known = sum(member in self._fresh_until for member in members)
+        key, fresh_until = shard_key(shard), self._fresh_until[shard]
+        is_first = not fresh_until
+        if len(fresh_until) > _SHARD_MEMORY:
+            fresh_until.clear()
+        known = sum(member in fresh_until for member in members)
         for member in members:
-            self._fresh_until[member] = now + self._refresh
+            fresh_until[member] = now + self._refresh
         scored = [part for member in members for part in (int(now), member)]
 
         def registered(reply: Any) -> None:
-            if reply is None:
-                # Lost on the way: the next write of these names registers them.
-                for member in members:
-                    self._fresh_until.pop(member, None)
-            elif isinstance(reply, int) and reply > len(members) - known:
+            if not isinstance(reply, int):
+                # Lost or refused: the next write of these names registers them.
+                self.forget(members)
+                self._heal(key, reply)
+            elif reply > len(members) - known:
                 # Names that were there are new again, so the server has lost this shard.
-                self._forget(shard)
+                fresh_until.clear()
 
         commands: list[Aside] = [(("ZADD", key, *scored), registered)]
-        self._packets += 1
-        if self._packets % _LOT == 1:
+        self._since_lot += len(members)
+        is_due = self._since_lot >= _REGISTRATIONS_PER_LOT
+        if is_first or is_due:
+            commands.append((("EXPIRE", key, LIFETIME), _ignore))
+        if is_due:
+            self._since_lot = 0
             commands += [
-                (("ZREMRANGEBYRANK", key, 0, -_SHARD_CAPACITY - 1), _ignore),
-                (("EXPIRE", key, LIFETIME), _ignore),
-                (("ZRANGE", key, 0, _LOT - 1), lambda reply: self._inspect(key, reply)),
+                (("ZCARD", key), lambda reply: self._trim(key, reply)),
+                (("ZRANGE", key, 0, _LOT - 1), lambda reply: self._inspect(shard, reply)),
             ]
         return commands
 
-    def _forget(self, shard: int) -> None:
-        for name in [name for name in list(self._fresh_until) if shard_of(name) == shard]:
-            self._fresh_until.pop(name, None)
+    def _heal(self, key: bytes, reply: Any) -> None:
+        """Have a shard removed that is no sorted set, as only somebody else can have made it."""
+        if is_wrong_type(reply):
+            self._chores.append(lambda _now: (("UNLINK", key), _ignore))
 
-    def _inspect(self, key: bytes, reply: Any) -> None:
-        """Have the oldest names of a shard looked at, with the next registration."""
-        if isinstance(reply, list):
-            for name in reply:
-                self._chores.append((("EXISTS", name), self._verdict(key, name)))
+    def _trim(self, key: bytes, reply: Any) -> None:
+        """Have the oldest names of a full shard dropped, a few at a time."""
+        if isinstance(reply, int) and reply > _SHARD_CAPACITY:
+            last = min(reply - _SHARD_CAPACITY, _TRIM_AT_ONCE) - 1
+            self._chores.append(lambda _now: (("ZREMRANGEBYRANK", key, 0, last), _ignore))
 
-    def _verdict(self, key: bytes, name: bytes) -> OnReply:
-        def verdict(reply: Any) -> None:
-            if reply == 0:
-                self._chores.append((("ZREM", key, name), _ignore))
-                self._fresh_until.pop(name, None)
+    def _inspect(self, shard: int, reply: Any) -> None:
+        """Have the names of a shard that were not seen for longest looked at."""
+        if isinstance(reply, list) and reply:
+            names = [name for name in reply if isinstance(name, bytes)]
+            self._chores.append(lambda now: self._tidying(shard, names, now))
 
-        return verdict
+    def _tidying(self, shard: int, names: list[bytes], now: float) -> Aside:
+        fresh_until = self._fresh_until[shard]
+        # Forgotten before they are looked at: who writes one of them now registers it again.
+        before = {name: fresh_until.pop(name, None) for name in names}
 
-    def known_names(self) -> list[bytes]:
-        """The names that this process registered lately."""
-        return list(self._fresh_until)
+        def tidied(reply: Any) -> None:
+            if isinstance(reply, list):
+                for name in before.keys() - set(reply):
+                    until = before[name]
+                    if until is not None:
+                        fresh_until.setdefault(name, until)
 
-    def forget_all(self) -> None:
-        """Start anew, as after the namespace was emptied."""
-        self._fresh_until.clear()
-        self._chores.clear()
+        return tidy_command(shard, names, now), tidied
+
+    def known_names(self, shard: int) -> list[bytes]:
+        """The names of a shard that this process registered lately."""
+        return list(self._fresh_until[shard])
+
+    def forget(self, names: Iterable[bytes]) -> None:
+        """Register `names` again with their next write."""
+        for name in names:
+            self._fresh_until[shard_of(name)].pop(name, None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What a process remembers is its own; another one begins anew.
+        return Registrar, (self._refresh,)
+
+
+def include(registrars: dict[Any, Registrar], namespace: Any) -> None:
+    """Keep a registry for one more namespace of a pool that keeps one for its own."""
+    if registrars and namespace not in registrars:
+        if len(registrars) >= NAMESPACES:
+            # The first is the pool's own.
+            for oldest in list(registrars)[1:2]:
+                registrars.pop(oldest, None)
+        first = next(iter(registrars.values()))
+        registrars[namespace] = Registrar(first._refresh)
 
 
 def _ignore(_reply: Any) -> None:
     """The reply tells nothing that matters."""
 
 
-def read_shard(shard: int, known: Sequence[bytes] = ()) -> Operation[list[bytes]]:
-    """The names of one shard whose keys exist; those that are gone leave the registry.
+def is_wrong_type(reply: Any) -> bool:
+    """Whether a reply says that the key holds another type."""
+    return isinstance(reply, Exception) and str(reply).startswith("WRONGTYPE")
+
+
+def tidy_command(shard: int, names: Sequence[bytes], now: float) -> Words:
+    """Return the command that drops those of `names` whose keys are gone, and returns them."""
+    return ("EVAL", TIDY, 1 + len(names), shard_key(shard), *names, int(now))
+
+
+def read_shards(
+    shards: Sequence[int], registrar: Registrar | None, now: float
+) -> Operation[list[bytes]]:
+    """The names of some shards whose keys exist; those that are gone leave the registry.
 
     Args:
-        shard: its number.
-        known: names that the caller knows to be registered, for a shard that was evicted.
+        shards: their numbers.
+        registrar: the client's; names that it remembers count too, and are registered again if the
+            server has lost them.
+        now: Unix seconds.
 
-    Two round trips, and one more for each 500 names.
+    Two round trips for each 500 names or less, and one more if some are gone or were lost.
     """
-    key = shard_key(shard)
-    members = yield Command(("ZRANGE", key, 0, -1))
-    listed = dict.fromkeys(members)
-    listed.update(dict.fromkeys(name for name in known if shard_of(name) == shard))
-    names = list(listed)
+    replies = yield Batch([("ZRANGE", shard_key(shard), -_SHARD_CAPACITY, -1) for shard in shards])
+    there: list[bytes] = []
+    repairs: list[Words] = []
+    for shard, reply in zip(shards, replies, strict=True):
+        if is_wrong_type(reply):
+            repairs.append(("UNLINK", shard_key(shard)))
+        elif isinstance(reply, Exception):
+            raise reply
+        members = _own_members(shard, reply)
+        known = registrar.known_names(shard) if registrar is not None else []
+        found, gone = yield from _existing([*dict.fromkeys([*members, *known])])
+        there += found
+        lost = [name for name in found if name not in members]
+        if lost:
+            repairs.append(("ZADD", shard_key(shard), *(p for n in lost for p in (int(now), n))))
+        if registrar is not None:
+            registrar.forget(gone)
+        for start in range(0, len(gone), _TIDY_AT_ONCE):
+            repairs.append(tidy_command(shard, gone[start : start + _TIDY_AT_ONCE], now))
+    if repairs:
+        yield Batch(repairs)
+    return there
+
+
+def _own_members(shard: int, reply: Any) -> dict[bytes, None]:
+    """Return what belongs into a shard; the rest was planted there."""
+    members = reply if isinstance(reply, list) else []
+    return {
+        name: None
+        for name in members
+        if isinstance(name, bytes) and shard_of(name) == shard and not name.startswith(RESERVED)
+    }
+
+
+def _existing(names: list[bytes]) -> Operation[tuple[list[bytes], list[bytes]]]:
+    """Sort names into those whose keys exist and those whose keys do not."""
     there: list[bytes] = []
     gone: list[bytes] = []
     for start in range(0, len(names), _EXISTS_AT_ONCE):
         lot = names[start : start + _EXISTS_AT_ONCE]
+        # One name a command: of several, EXISTS tells only how many there are.
         replies = yield Batch([("EXISTS", name) for name in lot])
         for name, reply in zip(lot, replies, strict=True):
-            (there if reply == 1 else gone).append(name)
-    if gone:
-        yield Batch([("ZREM", key, name) for name in gone])
-    return there
+            if reply in (0, 1):
+                (there if reply else gone).append(name)
+    return there, gone
 
 
 def matching(names: Iterable[bytes], pattern: bytes) -> list[bytes]:
@@ -174,23 +303,44 @@ def matching(names: Iterable[bytes], pattern: bytes) -> list[bytes]:
     return [name for name in names if regex.fullmatch(name)]
 
 
-def read_all(known: Sequence[bytes] = ()) -> Operation[list[bytes]]:
+def read_all(registrar: Registrar | None, now: float) -> Operation[list[bytes]]:
     """Every registered name whose key exists."""
     names: list[bytes] = []
-    for shard in range(SHARDS):
-        names += yield from read_shard(shard, known)
+    for start in range(0, SHARDS, _SHARDS_AT_ONCE):
+        shards = range(start, min(start + _SHARDS_AT_ONCE, SHARDS))
+        names += yield from read_shards(shards, registrar, now)
     return names
 
 
-def delete_registered(known: Sequence[bytes] = ()) -> Operation[int]:
-    """Delete every registered key and the registry itself; returns how many keys there were."""
-    deleted = 0
-    for shard in range(SHARDS):
-        names = yield from read_shard(shard, known)
-        for start in range(0, len(names), _EXISTS_AT_ONCE):
-            lot = names[start : start + _EXISTS_AT_ONCE]
-            replies = yield Batch([("UNLINK", name) for name in lot])
-            deleted += sum(reply for reply in replies if isinstance(reply, int))
-        # The shard goes last, so that an interrupted run can be repeated.
-        yield Command(("UNLINK", shard_key(shard)))
-    return deleted
+def drop(names: Sequence[bytes], now: float) -> Operation[None]:
+    """Let names whose keys were deleted leave the registry, but for those that are back already."""
+    by_shard: dict[int, list[bytes]] = {}
+    for name in names:
+        by_shard.setdefault(shard_of(name), []).append(name)
+    commands: list[Words] = []
+    for shard, members in by_shard.items():
+        for start in range(0, len(members), _TIDY_AT_ONCE):
+            commands.append(tidy_command(shard, members[start : start + _TIDY_AT_ONCE], now))
+    for start in range(0, len(commands), _SHARDS_AT_ONCE):
+        yield Batch(commands[start : start + _SHARDS_AT_ONCE])
+
+
+__all__ = [
+    "CAPACITY",
+    "LIFETIME",
+    "NAMESPACES",
+    "REFRESH",
+    "RESERVED",
+    "SHARDS",
+    "TIDY",
+    "Aside",
+    "OnReply",
+    "Registrar",
+    "drop",
+    "include",
+    "matching",
+    "read_all",
+    "read_shards",
+    "shard_key",
+    "shard_of",
+]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from redis.connection import parse_url
 
-from tenantkv.config import Settings, resolve
-from tenantkv.embedded import shared_server
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_store import load_keyring
@@ -26,6 +24,9 @@ from tenantkv.transport.connection import (
 from tenantkv.transport.pool import NamespacedConnectionPool
 from tenantkv.transport.redis_py import no_maintenance_notifications
 from tenantkv.transport.retry import default_retry
+
+if TYPE_CHECKING:
+    from tenantkv.config import Settings
 
 #: Seconds. The health check lies far below the ten minutes after which such servers close an idle
 #: connection, and also below what NAT gateways allow.
@@ -73,6 +74,9 @@ def target(
         ConfigurationError: the URL or an argument has no meaning.
         KeyringError: there is no keyring, or it cannot be trusted.
     """
+    # Here and not above: `import tenantkv` alone reads no URL.
+    from tenantkv.config import resolve
+
     label = namespace if isinstance(namespace, str) else None
     settings = resolve(
         url,
@@ -110,6 +114,9 @@ def _embedded_url(settings: Settings) -> str:
             EmbeddedServerWarning,
             stacklevel=4,
         )
+    # Only here, as most processes talk to a server that runs already.
+    from tenantkv.embedded import shared_server
+
     query = {"profile": settings.profile} if settings.profile else {}
     path = settings.server.path
     server = shared_server(f"embedded://{path}" + (f"?{urlencode(query)}" if query else ""))
