@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -182,10 +183,19 @@ class TestReading:
         assert load_keyring(environ={FILE: str(usual(home))}) == KEYRING
 
     def test_a_fifo_does_not_hang(self, home: Path, environ: dict[str, str]) -> None:
+        def hangs(signum: int, frame: object) -> None:
+            raise AssertionError("opening the FIFO waits for a writer")
+
         usual(home).parent.mkdir(parents=True)
         os.mkfifo(usual(home), 0o600)
-        with pytest.raises(KeyringPermissionError, match="regular"):
-            load_keyring(environ=environ)
+        before = signal.signal(signal.SIGALRM, hangs)
+        signal.alarm(20)
+        try:
+            with pytest.raises(KeyringPermissionError, match="regular"):
+                load_keyring(environ=environ)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
 
     def test_directories_and_devices_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "x.json").mkdir()

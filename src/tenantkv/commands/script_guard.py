@@ -52,6 +52,8 @@ _INDIRECT = re.compile(
     rb"""["'\[]\s*p?call\s*["'\]]|\b(?:redis|server)\s*\[|\b(?:_G|getfenv)\b|(?<![.\w])load(?:string)?\s*[(,;)\n]"""
 )
 _TAIL_CALL = re.compile(rb"\breturn\s+(?:redis|server)\s*\.\s*call\b")
+_TABLE = re.compile(rb"\b(?:redis|server)\b")
+_TABLE_CALL = re.compile(rb"\b(?:redis|server)\s*\.\s*p?call\b")
 _SHADOWED = ("_G", "loadstring", "load", "getfenv")
 
 
@@ -61,6 +63,8 @@ class _Reading:
     Attributes:
         words: the literal names of commands at their calls, as written, in order of appearance.
         computed: whether some name may be made at run time.
+        calls_only: whether the server's table is used for its two functions and nothing else.
+        tail_lines: the lines, from 0, where a function ends in a call; Lua forgets those.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -71,6 +75,7 @@ class _Reading:
         found = [hit[1] or hit[2] or b"" for hit in re.finditer(callers + _LITERAL, rest)]
         self.words = list(dict.fromkeys(word.decode("ascii") for word in found if word))
         self.computed = not all(found) or bool(_INDIRECT.search(body))
+        self.calls_only = not self.computed and len(_TABLE.findall(body)) == len(_TABLE_CALL.findall(body))
         self._identifiers = set(re.findall(rb"[A-Za-z_]\w*", body))
         self.tail_lines = [body.count(b"\n", 0, hit.start()) for hit in _TAIL_CALL.finditer(body)]
 
@@ -128,37 +133,51 @@ def _fast(words: list[str]) -> str:
     return _sections()["fast"].replace("@WORDS@", " or ".join(conditions))
 
 
-# Parts of the guard, and what in the code of commands shows that they are needed.
-_PARTS = {"count": "count(", "options": "options(", "shape": "t="}
+# The functions that the code of commands may need, and what in it shows that.
+_HELPERS = {"put": "(", "count": "count(", "options": "options(", "shape": "t="}
 
 
-def _table_parts(reading: _Reading, line: int) -> list[str]:
-    """Return the parts that make the guarded table, with the commands that this script may call."""
+def _slow(reading: _Reading, line: int) -> str:
+    """Return the Lua of the long way, with the commands that this script may call."""
     parts = _sections()
     wanted = {word.upper() for word in reading.words}
     names = [name for name in COMMANDS if reading.computed or name.split()[0] in wanted]
     refused = [name for name in REASONS if name not in COMMANDS and name.split()[0] in wanted]
     code = _groups(names, refused)
-    slow = (
+    lines = {hit + line for hit in reading.tail_lines}
+    return (
         parts["slow"]
+        .replace("@HELPERS@", " ".join(parts[part] for part, sign in _HELPERS.items() if sign in code))
         .replace("@CONTAINERS@", _containers([*names, *refused]))
         .replace("@GROUPS@", code)
+        .replace("@FAIL@", parts["fail"].replace("@LINE@", str(lines.pop() if len(lines) == 1 else line)))
         .replace("@SHAPED@", "if t then r=shape(r,t)end" if "t=" in code else "")
     )
-    tail = reading.tail_lines[0] + line if len(set(reading.tail_lines)) == 1 else line
-    made = [parts["put"]] if re.search(r"\b(?:put|count|options)\(", code) else []
-    made += [parts[part] for part, sign in _PARTS.items() if sign in code]
-    fail = parts["fail"].replace("@LINE@", str(tail))
-    return [*made, fail, slow, parts["call"].replace("@FAST@", _fast(reading.words))]
+
+
+def _table(reading: _Reading, line: int) -> list[str]:
+    """Return the parts that make the guarded table T."""
+    parts = _sections()
+    used = [word for word in ("call", "pcall") if reading.computed or reading.has(word)]
+    function = parts["call"].replace("@FAST@", _fast(reading.words))
+    made = [_slow(reading, line)] if used else []
+    if len(used) == 2:
+        made.append(parts["both"].replace("@FUNCTION@", function.replace("@RAISES@", "E")))
+        fields = {"call": "make(true)", "pcall": "make(false)"}
+    else:
+        # The other one is not in the text; whoever finds another way to it shall find nothing.
+        fields = {"call": "false", "pcall": "false"}
+        fields.update((word, function.replace("@RAISES@", str(word == "call").lower())) for word in used)
+    if reading.calls_only:
+        given = ",".join(f"{word}={fields[word]}" for word in used)
+        return [*made, parts["small"].replace("@FIELDS@", given)]
+    table = parts["table"].replace("@CALL@", fields["call"]).replace("@PCALL@", fields["pcall"])
+    return [*made, table]
 
 
 def _prelude(reading: _Reading, line: int) -> str:
     """Return the guard of a script whose first line of its own has the number `line`."""
     parts = _sections()
-    calls = {
-        word: f"make({flag})" if reading.computed or reading.has(word) else "false"
-        for word, flag in (("call", "true"), ("pcall", "false"))
-    }
     made = [parts["open"]]
     if reading.may_use("KEYS"):
         made.append(parts["keys"])
@@ -167,10 +186,7 @@ def _prelude(reading: _Reading, line: int) -> str:
         names, returned, given = "redis", "T", "redis,KEYS,ARGV"
         if reading.may_use("server"):
             names, returned = "redis,server", "T,T"
-        if set(calls.values()) != {"false"}:
-            made += _table_parts(reading, line)
-        table = parts["table"].replace("@CALL@", calls["call"])
-        made.append(table.replace("@PCALL@", calls["pcall"]))
+        made += _table(reading, line)
     made.append(parts["close"].replace("@RETURNED@", returned).replace("@GIVEN@", given))
     made += [parts[word] for word in _SHADOWED if reading.has(word)]
     return " ".join(made).replace("@NAMES@", names)

@@ -42,61 +42,74 @@ class Usage:
 
 
 def emulate(
-    words: Sequence[bytes], registrar: Registrar | None, pick: Pick
+    words: Sequence[bytes], registrar: Registrar | None, pick: Pick, now: float
 ) -> Operation[Any]:
     """Answer one of the five commands, given as words; the reply in Python's terms, names as bytes.
+
+    Args:
+        words: the command.
+        registrar: the client's registry, if on.
+        pick: draws one of many names.
+        now: Unix seconds.
 
     Raises:
         ForbiddenCommandError: the server has no SCAN, and no registry is on.
     """
     name = words[0].upper()
     if name == b"SCAN":
-        return (yield from _scan(list(words), registrar))
-    source, names = yield from own_names(name.decode(), registrar)
+        return (yield from _scan(list(words), registrar, now))
+    source, names = yield from _all_names(name.decode(), registrar, now)
+    if name == b"FLUSHDB":
+        yield from _delete(names, source, registrar, now)
+        return True
+    names = _visible(names)
     if name == b"KEYS":
         return registry.matching(names, words[1])
     if name == b"DBSIZE":
         return len(names)
-    if name == b"RANDOMKEY":
-        return pick(names) if names else None
-    yield from _delete(names, source, registrar)
-    return True
+    return pick(names) if names else None
 
 
-def own_names(
-    command: str, registrar: Registrar | None
+def _visible(names: Sequence[bytes]) -> list[bytes]:
+    return [name for name in names if not name.startswith(RESERVED)]
+
+
+def _all_names(
+    command: str, registrar: Registrar | None, now: float
 ) -> Operation[tuple[str, list[bytes]]]:
-    """All own names, and where they come from: ``"scan"`` or ``"registry"``."""
+    """All names, the reserved ones among them, and their source: ``"scan"`` or ``"registry"``."""
     page = yield Command(("SCAN", 0, "COUNT", PAGE), absent_ok=True)
     if page is None:
         known = _registry_or_refuse(command, registrar)
-        return "registry", (yield from registry.read_all(known))
+        return "registry", (yield from registry.read_all(known, now))
     names = dict.fromkeys(page[1])
     while page[0] != b"0":
         page = yield Command(("SCAN", page[0], "COUNT", PAGE))
         names.update(dict.fromkeys(page[1]))
-    return "scan", [name for name in names if not name.startswith(RESERVED)]
+    return "scan", list(names)
 
 
-def _registry_or_refuse(command: str, registrar: Registrar | None) -> Sequence[bytes]:
+def _registry_or_refuse(command: str, registrar: Registrar | None) -> Registrar:
     if registrar is None:
         raise ForbiddenCommandError(
             command,
             "this server offers no SCAN, so it cannot list your keys.",
             "Connect with registry=True: your keys are then listed from an index of their own.",
         )
-    return registrar.known_names()
+    return registrar
 
 
-def _scan(words: list[bytes], registrar: Registrar | None) -> Operation[tuple[int, list[bytes]]]:
+def _scan(
+    words: list[bytes], registrar: Registrar | None, now: float
+) -> Operation[tuple[int, list[bytes]]]:
     """SCAN from the registry: one shard a call, and its number as the cursor."""
     known = _registry_or_refuse("SCAN", registrar)
     options = {word: words[at] for word, at in scan_options(words)}
-    shard = int(words[1])
-    if not 0 <= shard < registry.SHARDS:
+    shard = int(words[1]) if words[1].isdigit() else registry.SHARDS
+    if shard >= registry.SHARDS:
         return 0, []
     names = registry.matching(
-        (yield from registry.read_shard(shard, known)), options.get(b"MATCH", b"*")
+        (yield from registry.read_shards([shard], known, now)), options.get(b"MATCH", b"*")
     )
     if b"TYPE" in options and names:
         types = yield Batch([("TYPE", name) for name in names])
@@ -106,27 +119,32 @@ def _scan(words: list[bytes], registrar: Registrar | None) -> Operation[tuple[in
 
 
 def _delete(
-    names: Sequence[bytes], source: str, registrar: Registrar | None
+    names: Sequence[bytes], source: str, registrar: Registrar | None, now: float
 ) -> Operation[None]:
     for start in range(0, len(names), _DELETE_AT_ONCE):
         # One key a command: in a Cluster the keys of one command must share a slot.
         yield Batch([("UNLINK", name) for name in names[start : start + _DELETE_AT_ONCE]])
-    if registrar is not None or source == "registry":
-        yield Batch([("UNLINK", registry.shard_key(shard)) for shard in range(registry.SHARDS)])
     if registrar is not None:
-        registrar.forget_all()
+        registrar.forget(names)
+    if source == "registry":
+        # Name by name and not the shards themselves: others may be writing meanwhile.
+        yield from registry.drop(names, now)
 
 
 def usage(
-    registrar: Registrar | None, sample: Callable[[Sequence[bytes]], Sequence[bytes]]
+    registrar: Registrar | None,
+    sample: Callable[[Sequence[bytes]], Sequence[bytes]],
+    now: float,
 ) -> Operation[Usage]:
     """Measure the namespace: its keys, their memory and how many never expire.
 
     Args:
         registrar: the client's registry, if on.
         sample: chooses the names to measure; two commands each, 250 names a round trip.
+        now: Unix seconds.
     """
-    source, names = yield from own_names("NAMESPACE_USAGE", registrar)
+    source, found = yield from _all_names("NAMESPACE_USAGE", registrar, now)
+    names = _visible(found)
     chosen = sample(names)
     size = immortal = measured = 0
     for start in range(0, len(chosen), 250):

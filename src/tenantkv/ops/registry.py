@@ -39,7 +39,7 @@ _SHARD_MEMORY = 1024
 # Twice as many names are looked at as are registered, so that at most about half of a shard is stale.
 _LOT = 32
 _REGISTRATIONS_PER_LOT = 16
-# Chores wait for the next registration: so many ride along with it, and so many wait at the most.
+# Chores wait for the next registration: so many ride along with it at least, and so many may wait.
 _CHORES_AT_ONCE = 2
 _CHORES_WAITING = 256
 _TRIM_AT_ONCE = 500
@@ -101,16 +101,18 @@ class Registrar:
     def asides(self, names: Iterable[bytes], now: float) -> list[Aside]:
         """Return the commands to send ahead of one that writes `names`; most often none."""
         due = self._due(names, now, {})
-        if not due:
-            return []
         if self._owed:
             owed = list(self._owed)
             self._owed.clear()
             due = self._due(owed, now, due)
+        if not due:
+            return []
         commands: list[Aside] = []
+        count = 0
         for shard, members in due.items():
             commands += self._registration(shard, list(members), now)
-        for _ in range(_CHORES_AT_ONCE):
+            count += len(members)
+        for _ in range(max(_CHORES_AT_ONCE, count // _REGISTRATIONS_PER_LOT)):
             try:
                 commands.append(self._chores.popleft()(now))
             except IndexError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any, TypeVar
 
 from redis import asyncio as aredis
@@ -22,6 +23,7 @@ from tenantkv.transport.client import (
     is_missing,
     registrar_of,
     sampler,
+    without_reserved,
 )
 from tenantkv.transport.drivers import arun
 from tenantkv.transport.redis_py import LEAN
@@ -81,7 +83,7 @@ class AsyncTenantRedis(aredis.Redis):
         Raises:
             ForbiddenCommandError: the server has no SCAN, and the registry is off.
         """
-        return await self.run(own_keys.usage(registrar_of(self), sampler(sample)))
+        return await self.run(own_keys.usage(registrar_of(self), sampler(sample), time.time()))
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return a parsed response, as ``redis.asyncio.Redis`` does.
@@ -125,14 +127,14 @@ class AsyncTenantRedis(aredis.Redis):
         """Answer a command that looks at many keys: by the server where it can, else by ourselves."""
         if name not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
             try:
-                return await self._execute(name, args, options)
+                return without_reserved(await self._execute(name, args, options))
             except ResponseError as error:
                 if not is_missing(error):
                     raise
                 self.connection_pool.lacks_scan = True
         encoder = self.connection_pool.get_encoder()
         operation = own_keys.emulate(
-            emulated_words(args, encoder), registrar_of(self), random.choice
+            emulated_words(args, encoder), registrar_of(self), random.choice, time.time()
         )
         reply = await self.run(operation)
         return decode_deep(reply, encoder.decode) if encoder.decode_responses else reply

@@ -87,10 +87,15 @@ class AsyncNamespacedMixin:
         if rule.creates and session.registrar is not None:
             ahead = session.registrations([(args, rule)])
             pieces = [*ahead, *pieces]
-        if not self._write_lean(pieces):
-            await super().send_packed_command(  # type: ignore[misc]
-                pieces, check_health=kwargs.get("check_health", True)
-            )
+        try:
+            if not self._write_lean(pieces):
+                await super().send_packed_command(  # type: ignore[misc]
+                    pieces, check_health=kwargs.get("check_health", True)
+                )
+        except BaseException:
+            if ahead:
+                session.not_sent(ahead.rules)
+            raise
         if ahead:
             session.sent(ahead.rules)
         if rule.session:
@@ -122,8 +127,10 @@ class AsyncNamespacedMixin:
             raise foreign_bytes()
         try:
             await super().send_packed_command(command, check_health)  # type: ignore[misc]
-        except _LOST as error:
-            if any(not rule.repeatable for rule in command.rules[:-1]):
+        except BaseException as error:
+            self.session.not_sent(command.rules)
+            # All but the last command may have arrived whole.
+            if isinstance(error, _LOST) and any(not rule.repeatable for rule in command.rules[:-1]):
                 mark_unrepeatable(error)
             raise
         self.session.sent(command.rules)

@@ -11,7 +11,7 @@ from redis.exceptions import MaxConnectionsError
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
-from tenantkv.ops.registry import Registrar
+from tenantkv.ops.registry import Registrar, include
 from tenantkv.transport.async_connection import AsyncNamespacedConnection
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
 from tenantkv.transport.redis_py import LEAN, observability_on
@@ -120,6 +120,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
 
     def view(self, namespace: Namespace) -> AsyncPoolView:
         """Return a pool for `namespace` on this pool's connections."""
+        include(self.registrars, namespace)
         return AsyncPoolView(self, namespace)
 
     def __repr__(self) -> str:
@@ -136,7 +137,6 @@ class AsyncPoolView(aredis.ConnectionPool):
         # Not the base's: it would make locks and lists for connections that a view never has.
         self._pool = pool
         self._namespace = namespace
-        self.lacks_scan = pool.lacks_scan
         self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
         self.connection_class = pool.connection_class
 
@@ -149,6 +149,15 @@ class AsyncPoolView(aredis.ConnectionPool):
     def connection_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
         """The connections' arguments, with this view's namespace."""
         return self._view_kwargs
+
+    @property
+    def lacks_scan(self) -> bool:
+        """Whether the server was seen not to offer SCAN."""
+        return self._pool.lacks_scan
+
+    @lacks_scan.setter
+    def lacks_scan(self, lacks_scan: bool) -> None:
+        self._pool.lacks_scan = lacks_scan
 
     @property
     def namespace(self) -> Namespace:

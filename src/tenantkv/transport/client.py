@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any, TypeVar
 
 import redis
@@ -16,6 +17,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
+from tenantkv.ops.registry import RESERVED
 from tenantkv.transport.drivers import run
 from tenantkv.transport.pool import NamespacedConnectionPool, PoolView
 from tenantkv.transport.redis_py import LEAN
@@ -82,7 +84,7 @@ class TenantRedis(redis.Redis):
         Raises:
             ForbiddenCommandError: the server has no SCAN, and the registry is off.
         """
-        return self.run(own_keys.usage(registrar_of(self), sampler(sample)))
+        return self.run(own_keys.usage(registrar_of(self), sampler(sample), time.time()))
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return a parsed response, as ``redis.Redis`` does.
@@ -126,14 +128,14 @@ class TenantRedis(redis.Redis):
         """Answer a command that looks at many keys: by the server where it can, else by ourselves."""
         if name not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
             try:
-                return self._execute(name, args, options)
+                return without_reserved(self._execute(name, args, options))
             except ResponseError as error:
                 if not is_missing(error):
                     raise
                 self.connection_pool.lacks_scan = True
         encoder = self.connection_pool.get_encoder()
         operation = own_keys.emulate(
-            emulated_words(args, encoder), registrar_of(self), random.choice
+            emulated_words(args, encoder), registrar_of(self), random.choice, time.time()
         )
         reply = self.run(operation)
         return decode_deep(reply, encoder.decode) if encoder.decode_responses else reply
@@ -146,6 +148,16 @@ def registrar_of(client: Any) -> Any:
     """Return the registry that a client keeps, or ``None``."""
     pool = client.connection_pool
     return pool.registrars.get(pool.namespace)
+
+
+def without_reserved(reply: Any) -> Any:
+    """Return the reply of KEYS or SCAN without the names that tenantkv keeps for itself."""
+    if isinstance(reply, tuple):
+        return reply[0], without_reserved(reply[1])
+    reserved = RESERVED.decode()
+    return [
+        name for name in reply if not name.startswith(RESERVED if type(name) is bytes else reserved)
+    ]
 
 
 def is_missing(error: ResponseError) -> bool:

@@ -93,9 +93,14 @@ class NamespacedMixin:
         if rule.creates and session.registrar is not None:
             ahead = session.registrations([(args, rule)])
             pieces = [*ahead, *pieces]
-        super().send_packed_command(  # type: ignore[misc]
-            pieces, check_health=kwargs.get("check_health", True)
-        )
+        try:
+            super().send_packed_command(  # type: ignore[misc]
+                pieces, check_health=kwargs.get("check_health", True)
+            )
+        except BaseException:
+            if ahead:
+                session.not_sent(ahead.rules)
+            raise
         if ahead:
             session.sent(ahead.rules)
         if rule.session:
@@ -109,9 +114,10 @@ class NamespacedMixin:
             raise foreign_bytes()
         try:
             super().send_packed_command(command, check_health)  # type: ignore[misc]
-        except _LOST as error:
+        except BaseException as error:
+            self.session.not_sent(command.rules)
             # All but the last command may have arrived whole.
-            if any(not rule.repeatable for rule in command.rules[:-1]):
+            if isinstance(error, _LOST) and any(not rule.repeatable for rule in command.rules[:-1]):
                 mark_unrepeatable(error)
             raise
         self.session.sent(command.rules)

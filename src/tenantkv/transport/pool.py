@@ -16,7 +16,7 @@ from redis.exceptions import MaxConnectionsError
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
-from tenantkv.ops.registry import Registrar
+from tenantkv.ops.registry import Registrar, include
 from tenantkv.transport.connection import NamespacedConnection
 from tenantkv.transport.redis_py import LEAN, observability_on
 
@@ -167,6 +167,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
                 "a pool with a client-side cache serves one namespace only, since the cache keeps "
                 "values by own names; connect the child by itself"
             )
+        include(self.registrars, namespace)
         return PoolView(self, namespace)
 
     def __repr__(self) -> str:
@@ -191,7 +192,6 @@ class PoolView(redis.ConnectionPool):
         # Not the base's: it would make locks and lists for connections that a view never has.
         self._pool = pool
         self._namespace = namespace
-        self.lacks_scan = pool.lacks_scan
         self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
         self.connection_class = pool.connection_class
         self.cache = None
@@ -205,6 +205,15 @@ class PoolView(redis.ConnectionPool):
     def connection_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
         """The connections' arguments, with this view's namespace."""
         return self._view_kwargs
+
+    @property
+    def lacks_scan(self) -> bool:
+        """Whether the server was seen not to offer SCAN."""
+        return self._pool.lacks_scan
+
+    @lacks_scan.setter
+    def lacks_scan(self, lacks_scan: bool) -> None:
+        self._pool.lacks_scan = lacks_scan
 
     @property
     def namespace(self) -> Namespace:

@@ -147,13 +147,16 @@ class Session:
         next write that is not in one.
         """
         registrar, namespace = self.registrar, self.namespace
-        if registrar is None or namespace is None or self.transaction is not None:
+        if registrar is None or namespace is None:
             return Packed([], [])
         names: list[bytes] = []
         for arguments, rule in writes:
             words = self.packer.words(arguments)
             if rule.locate is not None:
                 names += [words[position] for position in rule.locate(words)]
+        if self.transaction is not None:
+            registrar.owe(names, time.time())
+            return Packed([], [])
         pieces, rules = [], []
         for command, on_reply in registrar.asides(names, time.time()):
             words = self.packer.words(command)
@@ -166,10 +169,16 @@ class Session:
         return bool(self.pending) and isinstance(self.pending[0], AsideRule)
 
     def settle_aside(self, reply: Any) -> None:
-        """Take the reply of a command of our own; an error counts as none."""
+        """Take the reply of a command of our own; an error concerns nobody else."""
         rule = self.pending.popleft()
         assert isinstance(rule, AsideRule)
-        rule.on_reply(None if isinstance(reply, Exception) else reply)
+        rule.on_reply(reply)
+
+    def not_sent(self, rules: Iterable[Rule]) -> None:
+        """Tell commands of our own that they did not go out."""
+        for rule in rules:
+            if isinstance(rule, AsideRule):
+                rule.on_reply(None)
 
     def sent(self, rules: Iterable[Rule]) -> None:
         """Note commands whose bytes have gone out."""
@@ -183,9 +192,7 @@ class Session:
     def reset(self) -> None:
         """Forget the conversation, as the connection is gone."""
         self.lost_unrepeatable = any(not rule.repeatable for rule in self.pending)
-        for rule in self.pending:
-            if isinstance(rule, AsideRule):
-                rule.on_reply(None)
+        self.not_sent(self.pending)
         self.pending.clear()
         self.transaction = None
         self.subscribed = False

@@ -98,48 +98,47 @@ end
 -- Redis 6 writes it into some texts besides. Redis 7 raises tables and earlier ones strings. A test double
 -- (fakeredis) has errors of its own kind, and the failed command, repeated, raises one. Every call on the
 -- way here is a tail call, so that the first function found on the stack is the script's.
-local function fail(E,r,...)
-  local m,l=r.err
-  for i=3,9 do
-    local _,w=pcall(error,'',i)
-    l=l or w:match(':(%d+): ')
-  end
-  l=l or @LINE@
-  if type(m)=='string' then
-    for _,p in ipairs{P,Q} do m=m:gsub((p:gsub('%W','%%%0')),'') end
-    m=m:gsub('^(@user_script: )%d+','%1'..l)
-    r.err=m
-  end
-  if not E then return r end
-  if type(m)~='string' then return R.call(...) end
-  local f=loadstring(('\n'):rep(l-1)..'local e,x=... e(x,0)','@user_script')
-  f(error,R.REDIS_VERSION and r or m)
+local m,l=r.err
+for i=3,9 do
+  local _,w=pcall(error,'',i)
+  l=l or w:match(':(%d+): ')
 end
+l=l or @LINE@
+if type(m)=='string' then
+  for _,p in ipairs{P,Q} do m=m:gsub((p:gsub('%W','%%%0')),'') end
+  m=m:gsub('^(@user_script: )%d+','%1'..l)
+  r.err=m
+end
+if not E then return r end
+if type(m)~='string' then return R.call(unpack(a,1,n)) end
+loadstring(('\n'):rep(l-1)..'local e,x=... e(x,0)','@user_script')(error,R.REDIS_VERSION and r or m)
 
 --@section slow
--- Any command: find its names, prefix them, send it, give the reply in own names.
+-- Any command: find its names, prefix them, send it, give the reply in own names. Or, given a reply r that
+-- is an error already, only hand that on. Its helpers are made in here, so that a run that takes the short
+-- way does not pay for them.
 local X=R.pcall
-local function slow(E,c,k,...)
+local function slow(E,r,c,k,...)
   local a,n={c,k,...},select('#',...)+2
   -- Whether k is absent or nil cannot be told: nil is taken for a mistake, except where nothing is in order.
   local u=n==2 and k==nil
   if u then n=c==nil and 0 or 1 end
-  local C,x,t=n>0
+  local C,x,t=not r and n>0
   for i=1,n do
     local y=type(a[i])
     -- The server refuses the whole command over such an argument; let it say so.
     if y~='string' and y~='number' then C=nil end
   end
+  @HELPERS@
   if C then
     C=string.upper(c)
     @CONTAINERS@
     @GROUPS@
   end
-  local r
   if x then r={err='ERR '..C:sub(1,40)..' refused in a script: '..x}
-  else r=X(unpack(a,1,u and C and 2 or n)) end
+  elseif not r then r=X(unpack(a,1,u and C and 2 or n)) end
   if type(r)=='table' then
-    if r.err then return fail(E,r,unpack(a,1,n)) end
+    if r.err then @FAIL@ end
     @SHAPED@
   end
   return r
@@ -147,23 +146,30 @@ end
 
 --@section call
 -- The way of nearly all commands: one name, right behind the command.
-local function make(E)
-  return function(c,k,...)
-    @FAST@
-    return slow(E,c,k,...)
-  end
+function(c,k,...)
+  @FAST@
+  return slow(@RAISES@,nil,c,k,...)
 end
 
 --@section fast
 if type(k)=='string' and (@WORDS@) then
   local r=X(c,P..k,...)
-  if type(r)=='table' and r.err then return fail(E,r,c,P..k,...) end
+  if type(r)=='table' and r.err then return slow(@RAISES@,r,c,P..k,...) end
   return r
+end
+
+--@section both
+local function make(E)
+  return @FUNCTION@
 end
 
 --@section table
 -- Everything else of the server's table (log, sha1hex, setresp ...) is reached through it.
 local T=setmetatable({call=@CALL@,pcall=@PCALL@},{__index=R,__metatable=false})
+
+--@section small
+-- For scripts that use redis.call, redis.pcall and nothing else of it.
+local T={@FIELDS@}
 
 --@section close
 return @RETURNED@

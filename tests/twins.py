@@ -1,0 +1,142 @@
+"""The same command to a tenant and to a plain redis-py, and whether both were answered alike.
+
+Every exemption has its reason in the tables below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import redis
+
+from tenantkv.errors import RefusedError
+
+# Sets and hashes have no order; a server's hash seed makes one.
+UNORDERED = frozenset(
+    {"SMEMBERS", "SUNION", "SINTER", "SDIFF", "HKEYS", "HVALS", "HGETALL", "SSCAN", "HSCAN", "ZSCAN"}
+    | {"KEYS", "XINFO STREAM"}
+)
+
+# Answers that may differ between two servers, or between two moments, and why.
+INCOMPARABLE = {
+    "SPOP": "draws at random",
+    "SRANDMEMBER": "draws at random",
+    "HRANDFIELD": "draws at random",
+    "ZRANDMEMBER": "draws at random",
+    "RANDOMKEY": "draws at random",
+    "DUMP": "sets are dumped in the order of the server's hash seed",
+    "MEMORY USAGE": "counts the bytes of the wire name",
+    "OBJECT IDLETIME": "time",
+    "OBJECT FREQ": "time",
+    "XINFO CONSUMERS": "idle times",
+    "XPENDING": "idle times",
+    "XINFO STREAM": "idle times in FULL",
+    "TIME": "time",
+    "LASTSAVE": "time",
+    "INFO": "the server's own numbers",
+    "ROLE": "the server's own numbers",
+    "SCAN": "a page holds as many keys as the whole server's table gives it; test_isolation scans to the end",
+    "SORT": "what is not sorted comes in the order of the server's hash seed",
+    "SORT_RO": "what is not sorted comes in the order of the server's hash seed",
+    "ACL GENPASS": "random",
+    "CLIENT ID": "counts connections",
+    "CLIENT INFO": "the connection's own numbers",
+    "LOLWUT": "random",
+}
+CLOCKS = frozenset({"TTL", "PTTL", "HTTL", "HPTTL", "EXPIRETIME", "PEXPIRETIME", "HEXPIRETIME", "HPEXPIRETIME"})
+
+# The guard's own refusals and line contents stand in these; their classes are compared.
+FREE_TEXT = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
+
+Outcome = tuple[str, Any]
+
+
+def outcome(call: Callable[..., Any], *arguments: Any) -> Outcome:
+    """Return what a call gives: ("value", ...), ("refused", error) or ("error", error)."""
+    try:
+        return "value", call(*arguments)
+    except RefusedError as error:
+        return "refused", error
+    except redis.RedisError as error:
+        return "error", error
+
+
+async def async_outcome(call: Callable[..., Awaitable[Any]], *arguments: Any) -> Outcome:
+    """Return what an asyncio call gives, as `outcome` does."""
+    try:
+        return "value", await call(*arguments)
+    except RefusedError as error:
+        return "refused", error
+    except redis.RedisError as error:
+        return "error", error
+
+
+def of_reply(reply: Any) -> Outcome:
+    """Return one of a pipeline's replies as an outcome."""
+    return ("error", reply) if isinstance(reply, Exception) else ("value", reply)
+
+
+def alike(name: str, ours: Outcome, theirs: Outcome) -> bool:
+    """Whether two outcomes of the command `name` are the same to whoever asked."""
+    if ours[0] != theirs[0]:
+        return False
+    if ours[0] == "error":
+        return _error(name, ours[1]) == _error(name, theirs[1])
+    return comparable(name, ours[1]) == comparable(name, theirs[1])
+
+
+def _error(name: str, error: Exception) -> tuple[type, str]:
+    if name in FREE_TEXT:
+        return type(error), ""
+    # The server quotes arguments up to a length, of which the prefix takes its share.
+    text = re.sub(r"(?s)(with args beginning with:).*", r"\1", str(error))
+    # redis-py writes the command in front, in its pipelines, with its arguments up to a length.
+    return type(error), re.sub(r"(?s)^Command # \d+ \(.*\) of pipeline caused error: ", "", text)
+
+
+def comparable(name: str, value: Any) -> Any:
+    """Return what of a reply must be the same."""
+    if name in INCOMPARABLE:
+        return type(value)
+    if name in CLOCKS:
+        return _without_clock(value)
+    return ordered(value) if name in UNORDERED else value
+
+
+def _without_clock(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_clock(item) for item in value]
+    return "a time" if isinstance(value, int) and value > 0 else value
+
+
+def ordered(value: Any) -> Any:
+    """Return a reply with every list in one order."""
+    if isinstance(value, (list, tuple, set)):
+        return sorted((ordered(item) for item in value), key=repr)
+    if isinstance(value, dict):
+        return sorted(((key, ordered(item)) for key, item in value.items()), key=repr)
+    return value
+
+
+def contents(client: redis.Redis, names: Iterable[bytes], start: bytes = b"") -> dict[bytes, Any]:
+    """Return what keys hold in a form that two servers can be compared by, under their own names."""
+    found: dict[bytes, Any] = {}
+    for name in names:
+        kind = client.type(name)
+        value = _read(client, kind, name)
+        found[name[len(start) :]] = (kind, value, client.pttl(name) > 0)
+    return found
+
+
+def _read(client: redis.Redis, kind: bytes, name: bytes) -> Any:
+    reads: dict[bytes, Sequence[Any]] = {
+        b"string": ("GET", name),
+        b"list": ("LRANGE", name, 0, -1),
+        b"set": ("SMEMBERS", name),
+        b"zset": ("ZRANGE", name, 0, -1, "WITHSCORES"),
+        b"hash": ("HGETALL", name),
+        b"stream": ("XRANGE", name, "-", "+"),
+    }
+    return ordered(client.execute_command(*reads[kind])) if kind in reads else None
