@@ -301,7 +301,10 @@ FCALL func 0 str
 """
 
 
-def _commands(text: str) -> tuple[tuple[bytes, ...], ...]:
+Shape = tuple[bytes, ...]
+
+
+def _commands(text: str) -> tuple[Shape, ...]:
     lines = filter(None, text.splitlines())
     return tuple(tuple(word.encode() for word in shlex.split(line)) for line in lines)
 
@@ -311,7 +314,7 @@ SHAPES = _commands(SHAPE_TEXT)
 OTHER_SHAPES = _commands(OTHER_SHAPE_TEXT)
 
 
-def name_of(shape: tuple[bytes, ...]) -> str:
+def name_of(shape: Shape) -> str:
     """Return a shape's command as the table names it."""
     word = shape[0].decode().upper()
     return f"{word} {shape[1].decode().upper()}" if word in _CONTAINERS else word
@@ -321,9 +324,9 @@ _CONTAINERS = {"MEMORY", "OBJECT", "XGROUP", "XINFO"}
 
 
 @cache
-def shapes_by_name() -> dict[str, list[tuple[bytes, ...]]]:
+def shapes_by_name() -> dict[str, list[Shape]]:
     """Return all shapes under their commands' names."""
-    found: dict[str, list[tuple[bytes, ...]]] = {}
+    found: dict[str, list[Shape]] = {}
     for shape in SHAPES + OTHER_SHAPES:
         found.setdefault(name_of(shape), []).append(shape)
     return found

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from .lending import lent
 from .swap import WORLDS, Swap
 
 # Whoever reads a failure wants its end, and the comparison looks for words in it.
@@ -58,6 +59,13 @@ class Outcomes:
         if path:
             wanted = set(Path(path).read_text().splitlines())
             items[:] = [item for item in items if item.nodeid in wanted]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: Any) -> Any:
+        if self.swap is None:
+            return (yield)
+        with lent(item.nodeid, self.config.getoption("--redis-url")):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: Any) -> Any:

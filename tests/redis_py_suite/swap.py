@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 from redis import asyncio as aredis
+from redis.backoff import FullJitterBackoff
 
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
@@ -30,12 +31,16 @@ from tenantkv.transport.connection import (
     NamespacedUnixDomainSocketConnection,
 )
 from tenantkv.transport.pool import NamespacedConnectionPool
-from tenantkv.transport.retry import default_async_retry, default_retry
+from tenantkv.transport.retry import AsyncSafeRetry, SafeRetry
 
 #: How our client is set up; each has other code below it.
 #: direct: a pool of its own. child: a view of a shared pool. registry: commands of our own ride along.
 #: slot: the whole namespace behind one hash tag.
 WORLDS = ("direct", "child", "registry", "slot")
+
+# Our policy; but their tests take a server away and look at the clock.
+_SHORT_WAITS = FullJitterBackoff(cap=0.05, base=0.01)
+_RETRIES = 3
 
 _SYNC = {
     redis.Connection: NamespacedConnection,
@@ -84,7 +89,7 @@ class Swap:
 
     def pool(self, **options: Any) -> Any:
         """Stand in for ``redis.ConnectionPool``."""
-        options.setdefault("retry", default_retry())
+        options.setdefault("retry", SafeRetry(_SHORT_WAITS, _RETRIES))
         kind = options.pop("connection_class", redis.Connection)
         return self._dressed(
             NamespacedConnectionPool(_SYNC[kind], namespace=self.namespace, **options)
@@ -92,7 +97,7 @@ class Swap:
 
     def async_pool(self, **options: Any) -> Any:
         """Stand in for ``redis.asyncio.ConnectionPool``."""
-        options.setdefault("retry", default_async_retry())
+        options.setdefault("retry", AsyncSafeRetry(_SHORT_WAITS, _RETRIES))
         kind = options.pop("connection_class", aredis.Connection)
         return self._dressed(
             AsyncNamespacedConnectionPool(_ASYNC[kind], namespace=self.namespace, **options)

@@ -53,6 +53,13 @@ class AsyncTenantRedis(aredis.Redis):
         super().__init__(*args, connection_pool=connection_pool, **kwargs)
         self._is_lean = LEAN and bool(getattr(connection_pool, "_is_lean", False))
 
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Any:
+        """Return ``tenantkv.asyncio.connect(url, ...)``, for libraries that take a class and a URL."""
+        from tenantkv.transport.async_connect import connect
+
+        return connect(url, **kwargs)
+
     @property
     def namespace(self) -> Namespace:
         """Whose names this client speaks."""

@@ -8,7 +8,6 @@ from typing import Any
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace, Placement
-from tenantkv.ops.registry import Registrar
 from tenantkv.transport.async_client import AsyncTenantRedis
 from tenantkv.transport.async_connection import (
     AsyncNamespacedConnection,
@@ -52,6 +51,8 @@ def connection_pool(
 def make_pool(found: Target) -> AsyncNamespacedConnectionPool:
     """Return the pool for a target that is one server, or a service behind Sentinels."""
     options = {"retry": default_async_retry(), **found.options, "namespace": found.namespace}
+    if found.settings.registry:
+        options["registry"] = True
     pool: AsyncNamespacedConnectionPool
     if found.settings.kind == "memory":
         from tenantkv.transport.memory import async_memory_pool
@@ -68,8 +69,6 @@ def make_pool(found: Target) -> AsyncNamespacedConnectionPool:
     else:
         options.setdefault("connection_class", _CLASSES[found.scheme])
         pool = AsyncNamespacedConnectionPool(**options)
-    if found.settings.registry:
-        pool.registrars[found.namespace] = Registrar()
     return pool
 
 

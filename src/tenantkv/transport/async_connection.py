@@ -48,7 +48,9 @@ class AsyncNamespacedMixin:
     next_health_check: float
     socket_timeout: float | None
 
-    def __init__(self, *args: Any, namespace: Namespace | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, namespace: Namespace | None = None, registry: bool = False, **kwargs: Any
+    ) -> None:
         self._lean: tuple[Any, Any] | None = None
         self._blocked_for = 0.0
         self._deadline = math.inf
@@ -101,6 +103,7 @@ class AsyncNamespacedMixin:
         if rule.session:
             session.sent((rule,))
         else:
+            session.batch = ()
             session.pending.append(rule)
 
     def _write_lean(self, pieces: Any) -> bool:

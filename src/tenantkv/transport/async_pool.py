@@ -25,7 +25,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         max_connections: the most connections that this pool opens.
         pool_wait: seconds to wait for a connection when all are in use; then
             ``redis.exceptions.MaxConnectionsError``.
-        connection_kwargs: as for ``redis.asyncio.ConnectionPool``, with ``namespace``.
+        connection_kwargs: as for ``redis.asyncio.ConnectionPool``, with ``namespace`` and ``registry``.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         #: Whether the server was seen not to offer SCAN.
         self.lacks_scan = False
         self.registrars: dict[Namespace, Registrar] = {}
+        if connection_kwargs.get("registry"):
+            self.registrars[connection_kwargs["namespace"]] = Registrar()
         self._waiting: deque[asyncio.Future[None]] = deque()
         super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
         self._is_lean = (

@@ -19,7 +19,8 @@ from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
 from tenantkv.ops.registry import RESERVED
 from tenantkv.transport.drivers import run
-from tenantkv.transport.pool import NamespacedConnectionPool, PoolView
+from tenantkv.transport.connection import NamespacedMixin
+from tenantkv.transport.pool import MAX_CONNECTIONS, NamespacedConnectionPool, PoolView
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.session import decode_deep, packer_of
@@ -46,13 +47,21 @@ class TenantRedis(redis.Redis):
     """
 
     def __init__(self, *args: Any, connection_pool: Any = None, **kwargs: Any) -> None:
-        if not isinstance(connection_pool, (NamespacedConnectionPool, PoolView)):
+        pool = namespaced_pool(connection_pool)
+        if pool is None:
             raise ConfigurationError(
                 "TenantRedis works on a namespaced connection pool; make it with tenantkv.connect(), "
                 "or pass connection_pool=tenantkv.connection_pool(...)"
             )
-        super().__init__(*args, connection_pool=connection_pool, **kwargs)
-        self._is_lean = LEAN and bool(getattr(connection_pool, "_is_lean", False))
+        super().__init__(*args, connection_pool=pool, **kwargs)
+        self._is_lean = LEAN and bool(getattr(pool, "_is_lean", False))
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Any:
+        """Return ``tenantkv.connect(url, ...)``, for libraries that take a client's class and a URL."""
+        from tenantkv.transport.connect import connect
+
+        return connect(url, **kwargs)
 
     @property
     def namespace(self) -> Namespace:
@@ -144,6 +153,21 @@ class TenantRedis(redis.Redis):
         return f"<{type(self).__module__}.{type(self).__name__}({self.connection_pool!r})>"
 
 
+def namespaced_pool(pool: Any) -> Any:
+    """Return `pool`, if it is namespaced, or its like for one that a library built from our parts.
+
+    RQ's scheduler, for one, makes a stock pool in its own process, of our pool's connection class and
+    arguments.
+    """
+    if isinstance(pool, (NamespacedConnectionPool, PoolView)):
+        return pool
+    connection_class = getattr(pool, "connection_class", None)
+    if not isinstance(connection_class, type) or not issubclass(connection_class, NamespacedMixin):
+        return None
+    bound = min(pool.max_connections, MAX_CONNECTIONS)
+    return NamespacedConnectionPool(connection_class, bound, **pool.connection_kwargs)
+
+
 def registrar_of(client: Any) -> Any:
     """Return the registry that a client keeps, or ``None``."""
     pool = client.connection_pool
@@ -154,6 +178,8 @@ def without_reserved(reply: Any) -> Any:
     """Return the reply of KEYS or SCAN without the names that tenantkv keeps for itself."""
     if isinstance(reply, tuple):
         return reply[0], without_reserved(reply[1])
+    if not isinstance(reply, list):
+        return reply
     reserved = RESERVED.decode()
     return [
         name for name in reply if not name.startswith(RESERVED if type(name) is bytes else reserved)

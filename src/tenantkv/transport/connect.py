@@ -14,7 +14,6 @@ from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_store import load_keyring
 from tenantkv.namespace import Namespace, Placement
-from tenantkv.ops.registry import Registrar
 from tenantkv.transport.client import TenantRedis
 from tenantkv.transport.connection import (
     NamespacedConnection,
@@ -165,6 +164,8 @@ def connection_pool(
 def make_pool(found: Target) -> NamespacedConnectionPool:
     """Return the pool for a target that is one server, or a service behind Sentinels."""
     options = {"retry": default_retry(), **found.options, "namespace": found.namespace}
+    if found.settings.registry:
+        options["registry"] = True
     pool: NamespacedConnectionPool
     if found.settings.kind == "memory":
         from tenantkv.transport.memory import memory_pool
@@ -181,8 +182,6 @@ def make_pool(found: Target) -> NamespacedConnectionPool:
     else:
         options.setdefault("connection_class", _CLASSES[found.scheme])
         pool = NamespacedConnectionPool(**options)
-    if found.settings.registry:
-        pool.registrars[found.namespace] = Registrar()
     return pool
 
 

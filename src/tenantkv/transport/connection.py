@@ -52,11 +52,14 @@ class NamespacedMixin:
         namespace: whose names the connection speaks. It is a connection argument, so that a library
             which rebuilds connections from a pool's arguments keeps it, or fails; a connection without
             one refuses every command.
+        registry: noted for pools that are made anew of these arguments; see `pool.py`.
     """
 
     session: Session
 
-    def __init__(self, *args: Any, namespace: Namespace | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, namespace: Namespace | None = None, registry: bool = False, **kwargs: Any
+    ) -> None:
         self._lean: tuple[Any, Any] | None = None
         self._poller: tuple[Any, Any] = (None, None)
         self._blocked_for = 0.0
@@ -106,6 +109,7 @@ class NamespacedMixin:
         if rule.session:
             session.sent((rule,))
         else:
+            session.batch = ()
             session.pending.append(rule)
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:

@@ -33,7 +33,8 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         max_connections: the most connections that this process opens through the pool.
         pool_wait: seconds to wait for a connection when all are in use; then
             ``redis.exceptions.MaxConnectionsError``.
-        connection_kwargs: as for ``redis.ConnectionPool``, with ``namespace``.
+        connection_kwargs: as for ``redis.ConnectionPool``, with ``namespace``, and with ``registry`` to
+            keep an index of own names.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         #: Whether the server was seen not to offer SCAN.
         self.lacks_scan = False
         self.registrars: dict[Namespace, Registrar] = {}
+        if connection_kwargs.get("registry"):
+            self.registrars[connection_kwargs["namespace"]] = Registrar()
         self._waiters = 0
         super().__init__(
             connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs

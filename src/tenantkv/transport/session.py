@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from tenantkv.commands.channels import shape_push
 from tenantkv.commands.packing import Packer, pack_words
@@ -68,7 +68,9 @@ class Session:
     """
 
     __slots__ = (
+        "batch",
         "database",
+        "demoted",
         "encoder",
         "lost_unrepeatable",
         "namespace",
@@ -89,6 +91,10 @@ class Session:
         self.transaction: list[Rule] | None = None
         self.subscribed = False
         self.lost_unrepeatable = False
+        # The rules that went out in one packet; callers repeat such a packet as a whole.
+        self.batch: Sequence[Rule] = ()
+        # Whether the server refused a write because it is a replica: the primary is elsewhere now.
+        self.demoted = False
 
     def pack(self, arguments: Sequence[Any]) -> tuple[Any, Rule]:
         """Return the wire form of a command and its rule, or raise a refusal.
@@ -180,8 +186,9 @@ class Session:
             if isinstance(rule, AsideRule):
                 rule.on_reply(None)
 
-    def sent(self, rules: Iterable[Rule]) -> None:
+    def sent(self, rules: Sequence[Rule]) -> None:
         """Note commands whose bytes have gone out."""
+        self.batch = rules
         for rule in rules:
             if rule.session and rule.name.endswith("SUBSCRIBE"):
                 # Acknowledged by pushes, one a channel, and not by a reply.
@@ -191,16 +198,23 @@ class Session:
 
     def reset(self) -> None:
         """Forget the conversation, as the connection is gone."""
-        self.lost_unrepeatable = any(not rule.repeatable for rule in self.pending)
+        # Of a packet whose last reply was lost, the first commands may be answered already.
+        self.lost_unrepeatable = bool(self.pending) and any(
+            not rule.repeatable for rules in (self.pending, self.batch) for rule in rules
+        )
         self.not_sent(self.pending)
         self.pending.clear()
+        self.batch = ()
         self.transaction = None
         self.subscribed = False
+        self.demoted = False
 
     @property
     def idle(self) -> bool:
         """Whether no reply is due and no state is left, so that the connection may serve anybody."""
-        return not self.pending and self.transaction is None and not self.subscribed
+        return not (
+            self.pending or self.transaction is not None or self.subscribed or self.demoted
+        )
 
     def is_plain(self) -> bool:
         """Whether the next reply can be handed on without a look."""
@@ -263,6 +277,8 @@ class Session:
             rule = self.pending.popleft()
             if rule.name in _ENDINGS:
                 self.transaction = None
+        if isinstance(error, ReadOnlyError):
+            self.demoted = True
         if self.namespace is not None:
             redacted(error, self.namespace)
 
