@@ -187,6 +187,10 @@ def register(name: str, keys: str, *, flags: str = "wc") -> None:
     )
     _rules[name] = rule
     _index(rule)
+    # Scripts may call it too. Imported here, since most processes guard no script.
+    from tenantkv.commands.script_guard import declare
+
+    declare(name, keys)
 
 
 def rewrite(arguments: list[bytes], rule: Rule, namespace: Namespace) -> list[bytes]:

@@ -16,6 +16,7 @@ from tenantkv.transport.async_connection import (
 )
 from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
 from tenantkv.transport.connect import Target, target
+from tenantkv.transport.redis_py import asyncio_arguments
 from tenantkv.transport.retry import default_async_retry
 
 _CLASSES = {
@@ -50,7 +51,8 @@ def connection_pool(
 
 def make_pool(found: Target) -> AsyncNamespacedConnectionPool:
     """Return the pool for a target that is one server, or a service behind Sentinels."""
-    options = {"retry": default_async_retry(), **found.options, "namespace": found.namespace}
+    given = asyncio_arguments(found.options)
+    options = {"retry": default_async_retry(), **given, "namespace": found.namespace}
     if found.settings.registry:
         options["registry"] = True
     pool: AsyncNamespacedConnectionPool

@@ -93,3 +93,15 @@ def no_maintenance_notifications() -> dict[str, Any]:
     except ImportError:
         return {}
     return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
+
+
+def asyncio_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Return `options` without what only the sync connections of the installed redis-py know.
+
+    Before redis-py 8 the asyncio ones had no maintenance notifications that could be switched off.
+    """
+    from redis.asyncio.connection import AbstractConnection
+
+    known = AbstractConnection.__init__.__code__.co_varnames
+    name = "maint_notifications_config"
+    return options if name in known else {k: v for k, v in options.items() if k != name}
