@@ -28,7 +28,8 @@ def fail(reason: str) -> None:
 def main() -> int:
     kv = tenantkv.connect()
     queue = rq.Queue("reports", connection=kv)
-    job = queue.enqueue(count_words, "one two three")
+    # By name: what runs as a script is "__main__" here, and something else in the worker.
+    job = queue.enqueue("rq_jobs.count_words", "one two three")
     while not job.is_finished and not job.is_failed:
         time.sleep(0.1)
     print(job.get_status(), job.return_value())

@@ -18,6 +18,8 @@ from tenantkv import embedded
 from tenantkv.errors import EmbeddedServerError
 from tests.servers import RealServer, installed, start_server
 
+pytest_plugins = ["tests.taint"]
+
 _SERVER_FIXTURES = ("shared_server", "open_server", "any_server", "any_shared_server")
 _PROGRAMS = [pytest.param(b, id=f"{b.product}-{b.version}") for b in installed()]
 

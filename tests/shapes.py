@@ -10,6 +10,8 @@ from __future__ import annotations
 import shlex
 from functools import cache
 
+from tenantkv.commands.table import RULES
+
 SETUP_TEXT = """
 SET str hello
 SET num 10
@@ -317,10 +319,12 @@ OTHER_SHAPES = _commands(OTHER_SHAPE_TEXT)
 def name_of(shape: Shape) -> str:
     """Return a shape's command as the table names it."""
     word = shape[0].decode().upper()
-    return f"{word} {shape[1].decode().upper()}" if word in _CONTAINERS else word
+    if word in _CONTAINERS and len(shape) > 1:
+        return f"{word} {shape[1].decode('latin-1').upper()}"
+    return word
 
 
-_CONTAINERS = {"MEMORY", "OBJECT", "XGROUP", "XINFO"}
+_CONTAINERS = frozenset(name.split()[0] for name in RULES if " " in name)
 
 
 @cache

@@ -59,7 +59,7 @@ def outcome(call: Callable[..., Any], *arguments: Any) -> Outcome:
         return "value", call(*arguments)
     except RefusedError as error:
         return "refused", error
-    except redis.RedisError as error:
+    except Exception as error:  # redis-py's callbacks fail on replies to options that they do not expect
         return "error", error
 
 
@@ -69,7 +69,7 @@ async def async_outcome(call: Callable[..., Awaitable[Any]], *arguments: Any) ->
         return "value", await call(*arguments)
     except RefusedError as error:
         return "refused", error
-    except redis.RedisError as error:
+    except Exception as error:  # redis-py's callbacks fail on replies to options that they do not expect
         return "error", error
 
 

@@ -57,6 +57,7 @@ def test_a_worker_process_runs_jobs_beside_a_neighbour(place, tmp_path):
     assert bad.get_status(refresh=True) == "failed"
     assert "as planned" in bad.latest_result().exc_string
     assert again.get_status(refresh=True) == "failed"
+    again.refresh()
     assert again.retries_left == 0
     assert set(FailedJobRegistry(queue=queue).get_job_ids()) == {bad.id, again.id}
     assert good.id in FinishedJobRegistry(queue=queue).get_job_ids()
@@ -153,3 +154,13 @@ def test_the_example(place, tmp_path):
     place.plant(plant_rq)
     with place.started(*worker("--url", place.server.url), log=tmp_path / "log"):
         assert place.run(sys.executable, "rq_jobs.py").split()[-1] == "3"
+
+
+def test_a_spawn_worker_fails_closed(place, tmp_path):
+    """It writes the connection's arguments into a program's text, where a namespace cannot stand."""
+    place.plant(plant_rq)
+    job = rq.Queue("reports", connection=place.kv).enqueue("rq_jobs.count_words", "x")
+    command = worker("--url", place.server.url, "--burst", "-w", "rq.worker.SpawnWorker")
+    with place.started(*command, log=tmp_path / "log") as process:
+        process.wait(60)
+    assert job.get_status(refresh=True) == "failed"

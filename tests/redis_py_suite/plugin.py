@@ -27,7 +27,9 @@ def pytest_addoption(parser: Any) -> None:
     group.addoption("--suite-only", help="file with the ids of the tests to run, one a line")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: Any) -> None:
+    """Begin to watch, before redis-py's conftest is read."""
     world = config.getoption("--suite-world")
     swap = None if world == "plain" else Swap(world)
     config.pluginmanager.register(Outcomes(config, swap), "redis-py-suite-outcomes")
@@ -41,7 +43,8 @@ class Outcomes:
         self.swap = swap
         self.tests: dict[str, dict[str, str]] = {}
         self.strays: dict[str, list[str]] = {}
-        self._operators: list[redis.Redis] = []
+        url = config.getoption("--redis-url")
+        self._operator = redis.Redis.from_url(url, single_connection_client=True, protocol=2)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_plugin_registered(self, plugin: Any) -> None:
@@ -75,23 +78,17 @@ class Outcomes:
             self._look_outside(item.nodeid)
 
     def _look_outside(self, test: str) -> None:
-        """Note and remove keys that are not the tenant's."""
-        for operator in self._watched():
-            if not operator.dbsize():
-                continue
-            names = list(operator.scan_iter(count=1000))
-            own = () if self.swap is None else (self.swap.spoken.wire_prefix,)
-            strays = [name for name in names if not name.startswith(own)] if own else []
+        """Note and remove keys that are not the tenant's, in any database."""
+        if self.swap is None:
+            return
+        own = self.swap.spoken.wire_prefix
+        for database in self._operator.info("keyspace"):
+            self._operator.execute_command("SELECT", database.removeprefix("db"))
+            names = self._operator.execute_command("KEYS", "*")
+            strays = [name for name in names if not name.startswith(own)]
             if strays:
                 self.strays.setdefault(test, []).extend(repr(name) for name in strays)
-                operator.delete(*strays)
-
-    def _watched(self) -> list[redis.Redis]:
-        if not self._operators:
-            url = self.config.getoption("--redis-url")
-            # Their tests use these databases.
-            self._operators = [redis.Redis.from_url(url, db=number) for number in (0, 1, 9)]
-        return self._operators
+                self._operator.execute_command("DEL", *strays)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:

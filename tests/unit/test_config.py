@@ -241,6 +241,11 @@ class TestRedaction:
         else:
             assert PASSWORD not in repr(found) + repr(found.server) + found.redacted_url
 
+    def test_a_question_mark_in_a_password_does_not_make_it_a_parameter(self) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            settings("redis://:half?otherhalf=x@h:1")
+        assert "half" not in str(caught.value)
+
     def test_settings_are_frozen(self) -> None:
         with pytest.raises(AttributeError):
             settings("redis://h").url = "x"  # type: ignore[misc]

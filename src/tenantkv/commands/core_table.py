@@ -133,7 +133,7 @@ LREM                    3 1          w
 LSET                    3 1          wi
 LTRIM                   3 1          w
 MEMORY USAGE            2 2          r
-MGET                    1 1..-1      r
+MGET                    0 1..-1      r
 MSET                    2 1..-1/2    wci
 MSETEX                  3 msetex     wc
 MSETNX                  2 1..-1/2    wc

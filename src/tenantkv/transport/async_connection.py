@@ -151,6 +151,10 @@ class AsyncNamespacedMixin:
                 reply = await self._read_lean(self._lean[0], True, timeout)
                 if session.take_queued(reply):
                     return reply if disable_decoding else session.decode(reply)
+                failure = session.failure_in(reply)
+                if failure is not None:
+                    await self.disconnect(nowait=True)
+                    raise failure
                 return session.settle(reply, decode=not disable_decoding)
             while not plain and session.next_is_aside():
                 await self._read_aside()

@@ -137,6 +137,10 @@ class NamespacedMixin:
                 reply = self._read_lean(self._lean, True)
                 if session.take_queued(reply):
                     return reply if disable_decoding else session.decode(reply)
+                failure = session.failure_in(reply)
+                if failure is not None:
+                    self.disconnect()
+                    raise failure
                 return session.settle(reply, decode=not disable_decoding)
             while not plain and session.next_is_aside():
                 self._read_aside()

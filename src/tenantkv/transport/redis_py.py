@@ -7,6 +7,7 @@ is off (``TENANTKV_LEAN=0``), and the whole test suite runs both ways.
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any
 
@@ -102,6 +103,6 @@ def asyncio_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """
     from redis.asyncio.connection import AbstractConnection
 
-    known = AbstractConnection.__init__.__code__.co_varnames
+    known = inspect.signature(AbstractConnection.__init__).parameters
     name = "maint_notifications_config"
     return options if name in known else {k: v for k, v in options.items() if k != name}

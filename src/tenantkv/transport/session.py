@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from tenantkv.commands.channels import shape_push
@@ -244,6 +245,15 @@ class Session:
             return False
         self.transaction.append(self.pending.popleft())  # type: ignore[union-attr]
         return True
+
+    @staticmethod
+    def failure_in(reply: Any) -> RedisConnectionError | None:
+        """Return the connection failure that an EXEC's first reply tells of, such as LOADING.
+
+        redis-py's parsers raise it in the place of the whole reply.
+        """
+        first = reply[0] if isinstance(reply, list) and reply else None
+        return first if isinstance(first, RedisConnectionError) else None
 
     def decode(self, reply: Any) -> Any:
         """Return a reply as the connection's encoder decodes it, if it does."""
