@@ -90,10 +90,11 @@ def alike(name: str, ours: Outcome, theirs: Outcome) -> bool:
 def _error(name: str, error: Exception) -> tuple[type, str]:
     if name in FREE_TEXT:
         return type(error), ""
-    # The server quotes arguments up to a length, of which the prefix takes its share.
-    text = re.sub(r"(?s)(with args beginning with:).*", r"\1", str(error))
+    # The server quotes arguments up to a length, of which the prefix takes its share. The name is in
+    # capitals then, whatever the caller wrote.
+    text = re.sub(r"(?s)(with args beginning with:).*", r"\1", str(error)).upper()
     # redis-py writes the command in front, in its pipelines, with its arguments up to a length.
-    return type(error), re.sub(r"(?s)^Command # \d+ \(.*\) of pipeline caused error: ", "", text)
+    return type(error), re.sub(r"(?s)^COMMAND # \d+ \(.*\) OF PIPELINE CAUSED ERROR: ", "", text)
 
 
 def comparable(name: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ Laws of this file:
 from __future__ import annotations
 
 import base64
+import re
 import weakref
 from typing import Literal
 
@@ -102,7 +103,7 @@ class Namespace:
     def redact(self, text: str) -> str:
         """Return `text` without this namespace's prefixes, for errors and logs."""
         for secret in (self.wire_prefix.decode(), self.channel_prefix.decode()):
-            text = text.replace(secret, "")
+            text = _without_cut(text, secret).replace(secret, "")
         bare = self.keyring.prefix
         return text.replace(bare, "<prefix>") if bare in text else text
 
@@ -127,6 +128,18 @@ class Namespace:
     def __reduce__(self) -> tuple[object, ...]:
         # `keyring_store` registers the reducer (copyreg): a pickle carries a reference, never a secret.
         raise TypeError("a Namespace is pickled by reference only, and that needs 'import tenantkv'")
+
+
+# How servers quote a command that they do not know: its arguments, cut off after 128 characters.
+_QUOTED = re.compile(r"with args beginning with: (?=.{128})(?:.*[ ,])?(['`])([^'` ]+)\1,? ?\Z", re.DOTALL)
+
+
+def _without_cut(text: str, secret: str) -> str:
+    """Return `text` without the beginning of `secret` at which a server's quotation was cut off."""
+    quoted = _QUOTED.search(text)
+    if quoted is None or not secret.startswith(quoted[2]):
+        return text
+    return text[: quoted.start(2)] + text[quoted.end(2) :]
 
 
 def find_alive(fingerprint: str, placement: Placement) -> Namespace | None:

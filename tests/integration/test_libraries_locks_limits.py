@@ -81,24 +81,24 @@ def test_resetting_all_locks_needs_keys_in_a_script(place):
 def plant_limits(client):
     storage = RedisStorage("redis://", connection_pool=client.connection_pool)
     for strategy in STRATEGIES:
-        strategy(storage).hit(limits.parse("2/hour"), "same")
-        strategy(storage).hit(limits.parse("2/hour"), "same")
+        for _ in range(2):
+            strategy(storage).hit(limits.parse("2/hour"), strategy.__name__)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_limits(place, strategy):
     place.plant(plant_limits)
     storage = RedisStorage("redis://", connection_pool=place.pool())
-    limiter = strategy(storage)
+    limiter, same = strategy(storage), strategy.__name__
     rate = limits.parse("2/hour")
     assert storage.check()
     # The neighbour's hits under the same names do not count.
-    assert [limiter.hit(rate, "same") for _ in range(3)] == [True, True, False]
-    assert not limiter.test(rate, "same")
-    assert limiter.get_window_stats(rate, "same").remaining == 0
+    assert [limiter.hit(rate, same) for _ in range(3)] == [True, True, False]
+    assert not limiter.test(rate, same)
+    assert limiter.get_window_stats(rate, same).remaining == 0
     assert limiter.test(rate, "another")
-    limiter.clear(rate, "same")
-    assert limiter.hit(rate, "same")
+    limiter.clear(rate, same)
+    assert limiter.hit(rate, same)
 
 
 def test_a_short_window_passes(place):
@@ -149,5 +149,5 @@ async def test_limits_for_asyncio(place):
         "async+redis://", connection_pool=pool, implementation="redispy"
     )
     limiter, rate = AsyncMovingWindow(storage), limits.parse("2/hour")
-    assert [await limiter.hit(rate, "same") for _ in range(3)] == [True, True, False]
+    assert [await limiter.hit(rate, "MovingWindowRateLimiter") for _ in range(3)] == [True, True, False]
     await pool.aclose()

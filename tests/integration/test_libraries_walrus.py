@@ -60,7 +60,6 @@ def test_containers(db):
     assert array.pop(0) == b"a"
     assert list(array) == [b"b", b"c"]
     assert db.HyperLogLog("visitors").add("x")
-    assert db.cas("counter", "new", "old") is None or True
 
 
 def test_streams(db):
@@ -103,7 +102,7 @@ def test_models(db):
     assert len(list(User.query(User.bio.search("fish")))) == 3
     note = Note.create(text="a")
     note.tags.extend(["x", "y"])
-    assert list(Note.get(Note._id == note._id).tags) == [b"x", b"y"] if hasattr(Note, "_id") else True
+    assert list(Note.load(note.get_id()).tags) == [b"x", b"y"]
     User.load("huey").delete()
     assert User.count() == 2
     assert sorted(user.name for user in User.all()) == ["mickey", "zaizee"]
@@ -145,9 +144,9 @@ def test_cache_counter_rate_limit_and_lock(db):
 
 
 def test_transactions(db):
-    with db.atomic() as pipe:
-        pipe.set("a", 1)
-        pipe.incr("a")
+    with db.atomic() as transaction:
+        transaction.pipe.set("a", 1)
+        transaction.pipe.incr("a")
     assert db.get("a") == b"2"
     assert db.pipeline().set("b", 1).get("b").execute() == [True, b"1"]
 
@@ -160,7 +159,7 @@ def test_what_lists_keys(place):
         db.cache("cache").set("key", 1, 60)
     with pytest.raises(redis.ResponseError):
         stock.cache("cache").flush()
-    assert list(own.cache("cache").keys()) == [b"cache:key"] or own.cache("cache").keys()
+    assert list(own.cache("cache").keys()) == [b"cache:key"]
     own.set("user", 1)
     assert list(own.search("us*")) == [b"user"]
     assert set(own) == place.own_names()
@@ -174,8 +173,6 @@ def test_autocomplete(place):
     complete = own.autocomplete("titles")
     for title in ("testing python", "testing walrus", "other"):
         complete.store(title)
-    assert sorted(complete.search("tes")) == ["testing python", "testing walrus"] or sorted(
-        complete.search("tes")
-    ) == [b"testing python", b"testing walrus"]
+    assert sorted(complete.search("tes")) == ["testing python", "testing walrus"]
     complete.flush()
     assert place.own_names() == set()

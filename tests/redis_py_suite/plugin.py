@@ -7,6 +7,7 @@ client or is a leak. It is noted with the test's name and removed.
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from .swap import WORLDS, Swap
 # Whoever reads a failure wants its end, and the comparison looks for words in it.
 _TEXT_LIMIT = 6000
 
+# Where their tests look for servers by default: whoever runs one there means it for something else.
+_FOREIGN_PORTS = frozenset({6379, 6380, 6390, 6479, 6666, 16379, *range(26379, 26382)})
+
 
 def pytest_addoption(parser: Any) -> None:
     group = parser.getgroup("redis-py-suite")
@@ -30,9 +34,22 @@ def pytest_addoption(parser: Any) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: Any) -> None:
     """Begin to watch, before redis-py's conftest is read."""
+    _stay_away_from(_FOREIGN_PORTS)
     world = config.getoption("--suite-world")
     swap = None if world == "plain" else Swap(world)
     config.pluginmanager.register(Outcomes(config, swap), "redis-py-suite-outcomes")
+
+
+def _stay_away_from(ports: frozenset[int]) -> None:
+    """Have connections to these ports refused, as if nobody listened."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[1] in ports:
+            raise ConnectionRefusedError(f"tests stay away from port {address[1]}")
+        connect(self, address)
+
+    socket.socket.connect = guarded  # type: ignore[method-assign]
 
 
 class Outcomes:

@@ -145,7 +145,7 @@ def _run_on(
         *(sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short"),
         *("-p", "redis_py_suite.plugin", "-p", "no:cacheprovider", "-p", "no:valkey"),
         *("-m", "not onlycluster and not redismod and not ssl"),
-        *("--redis-url", f"{server.tcp_url}/0", "--redis-mod-url", f"{server.tcp_url}/0"),
+        *("--redis-url", f"{server.tcp_url}/0"),
         *("--protocol", job.protocol, "--suite-world", world, "--suite-report", str(report)),
         *(("--suite-only", str(wanted)) if only else ()),
         *job.paths(home),

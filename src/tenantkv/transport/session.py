@@ -27,6 +27,7 @@ from tenantkv.commands.table import RULES, rewrite
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import OnReply, Registrar
 from tenantkv.transport.refusals import as_response
+from tenantkv.transport.retry import mark_unrepeatable
 
 _ENDINGS = frozenset({"EXEC", "DISCARD"})
 _PUSHES = frozenset(
@@ -287,8 +288,12 @@ class Session:
             rule = self.pending.popleft()
             if rule.name in _ENDINGS:
                 self.transaction = None
-        if isinstance(error, ReadOnlyError):
+        if isinstance(error, ReadOnlyError) and not self.demoted:
             self.demoted = True
+            # Only refused, so it may be repeated, unless a part of its packet was done before.
+            done = self.batch[: max(len(self.batch) - len(self.pending) - 1, 0)]
+            if self.transaction is None and any(not rule.repeatable for rule in done):
+                mark_unrepeatable(error)
         if self.namespace is not None:
             redacted(error, self.namespace)
 
