@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,7 +109,12 @@ class Neighbourhood:
         """Run a program in the tenant's environment for as long as the block lasts."""
         with log.open("wb") as output:
             process = subprocess.Popen(
-                words, env=self.environment(), cwd=EXAMPLES, stdout=output, stderr=output
+                words,
+                env=self.environment(),
+                cwd=EXAMPLES,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         try:
             yield process
@@ -120,7 +126,11 @@ class Neighbourhood:
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
-                process.kill()
+                print(log.read_text(errors="replace")[-6000:], file=sys.stderr)
+            finally:
+                # With the processes that it started; they are a group of their own.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._check_silence(log.read_text(errors="replace"))
 

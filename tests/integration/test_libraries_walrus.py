@@ -159,7 +159,7 @@ def test_what_lists_keys(place):
         db.cache("cache").set("key", 1, 60)
     with pytest.raises(redis.ResponseError):
         stock.cache("cache").flush()
-    assert list(own.cache("cache").keys()) == [b"cache:key"]
+    assert list(own.cache("cache").keys()) == ["cache:key"]
     own.set("user", 1)
     assert list(own.search("us*")) == [b"user"]
     assert set(own) == place.own_names()

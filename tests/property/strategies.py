@@ -81,7 +81,8 @@ def calm(shape: Shape) -> Shape:
     rule = RULES.get(name)
     if rule is None or not rule.blocks or blocking_time(rule, shape) <= 0.02:
         return shape
-    return next(known for known in shapes_by_name()[name] if blocking_time(rule, known) <= 0.02)
+    calm_ones = (known for known in shapes_by_name().get(name, ()) if blocking_time(rule, known) <= 0.02)
+    return next(calm_ones, (b"PING",))
 
 
 commands = (mutated_shapes() | free_commands()).map(calm)
@@ -124,7 +125,7 @@ def spelled(shape: Shape, spelling: int) -> tuple[Any, ...]:
         head, rest = b" ".join(shape[:2]), shape[2:]
     if spelling in (2, 3):
         head = head.lower()
-    if spelling in (0, 1, 2):
+    if spelling in (0, 1, 2) and head.isascii():
         head = head.decode()
     return (head, *(_value(word, spelling + at) for at, word in enumerate(rest)))
 

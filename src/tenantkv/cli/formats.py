@@ -67,19 +67,22 @@ def _toolforge(keyring: Keyring, is_default: bool) -> str:
 
 def _django(keyring: Keyring, is_default: bool) -> str:
     return f"""\
-# settings.py; the server is taken from TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL
+# settings.py: Django's own Redis cache on a namespaced pool. cache.clear() is refused; LOCATION is yours.
 {_reference(keyring, is_default)}\
 CACHES = {{
-    "default": {{"BACKEND": "tenantkv.contrib.django.TenantCache"}},
+    "default": {{
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": "redis://localhost:6379/0",
+        "OPTIONS": {{"pool_class": "tenantkv.NamespacedConnectionPool"}},
+    }},
 }}"""
 
 
 def _celery(keyring: Keyring, is_default: bool) -> str:
     return f"""\
-# celeryconfig.py; the server is taken from TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL
-{_reference(keyring, is_default)}\
-broker_url = "tenantkv://"
-result_backend = "tenantkv://\""""
+# celeryconfig.py: tasks find this identity by tenantkv.connect(). Celery's own messages (broker_url,
+# result_backend) do not go through it: keep those off a shared server.
+{_reference(keyring, is_default)}""".rstrip()
 
 
 def _reference(keyring: Keyring, is_default: bool) -> str:

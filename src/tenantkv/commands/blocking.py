@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tenantkv.commands.options import XREADGROUP_OPTIONS
 from tenantkv.commands.rule import Rule
 
 # Where the time stands (negative: from the end) and how many of its units are a second.
@@ -44,14 +45,23 @@ def blocking_time(rule: Rule, arguments: Sequence[Any]) -> float:
 
 
 def _block_option(arguments: Sequence[Any]) -> float:
-    for position, word in enumerate(arguments[1:-1], start=1):
-        option = word.upper() if isinstance(word, (str, bytes)) else b""
-        if option in (b"STREAMS", "STREAMS"):
+    """Read BLOCK from left to right: a group may be called BLOCK or STREAMS. The last one counts."""
+    time, position = 0.0, 1
+    while position < len(arguments) - 1:
+        word = arguments[position]
+        option = word.encode() if isinstance(word, str) else bytes(word) if _is_bytes(word) else b""
+        option = option.upper()
+        if option == b"STREAMS":
             break
-        if option in (b"BLOCK", "BLOCK"):
+        if option == b"BLOCK":
             try:
                 time = float(arguments[position + 1]) / 1000
             except (ValueError, TypeError):
                 return 0.0
-            return math.inf if time <= 0 else time
-    return 0.0
+            time = math.inf if time <= 0 else time
+        position += 1 + XREADGROUP_OPTIONS.get(option, 0)
+    return time
+
+
+def _is_bytes(word: Any) -> bool:
+    return isinstance(word, (bytes, bytearray, memoryview))

@@ -66,7 +66,7 @@ def _wire_channel(
 def rewrite_channel_listing(arguments: list[bytes], namespace: Namespace) -> list[bytes]:
     """Return the wire form of PUBSUB CHANNELS and PUBSUB SHARDCHANNELS."""
     pattern = arguments[2] if len(arguments) > 2 else b"*"
-    return [*arguments[:2], namespace.channel_prefix + pattern]
+    return [*arguments[:2], namespace.channel_prefix + pattern, *arguments[3:]]
 
 
 def own_channel(wire: bytes, namespace: Namespace) -> bytes | None:

@@ -152,7 +152,7 @@ def locate_georadius(arguments: Arguments) -> Sequence[int]:
 
 
 _XREAD_OPTIONS = {b"COUNT": 1, b"BLOCK": 1, b"MAXCOUNT": 1, b"MAXSIZE": 1}
-_XREADGROUP_OPTIONS = {**_XREAD_OPTIONS, b"GROUP": 2, b"NOACK": 0, b"CLAIM": 1}
+XREADGROUP_OPTIONS = {**_XREAD_OPTIONS, b"GROUP": 2, b"NOACK": 0, b"CLAIM": 1}
 
 
 def _streams(arguments: Arguments, options: dict[bytes, int]) -> Sequence[int]:
@@ -177,7 +177,7 @@ def locate_xread(arguments: Arguments) -> Sequence[int]:
 
 def locate_xreadgroup(arguments: Arguments) -> Sequence[int]:
     """XREADGROUP GROUP group consumer [options] STREAMS key [key ...] id [id ...]."""
-    return _streams(arguments, _XREADGROUP_OPTIONS)
+    return _streams(arguments, XREADGROUP_OPTIONS)
 
 
 def scan_options(arguments: Arguments) -> list[tuple[bytes, int]]:

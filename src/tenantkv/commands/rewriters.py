@@ -43,7 +43,7 @@ _NO_SUCH_SHA = b"f" * 40
 
 def rewrite_keys(arguments: list[bytes], namespace: Namespace) -> list[bytes]:
     """KEYS pattern. A prefix has no glob characters, so it matches only itself."""
-    return [arguments[0], namespace.wire_prefix + arguments[1]]
+    return [arguments[0], namespace.wire_prefix + arguments[1], *arguments[2:]]
 
 
 def rewrite_scan(arguments: list[bytes], namespace: Namespace) -> list[bytes]:

@@ -50,6 +50,13 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
             LEAN and not connection_kwargs.get("credential_provider") and not observability_on()
         )
 
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Any:
+        """Return ``tenantkv.asyncio.connection_pool(url, ...)``, for libraries that take a pool's class."""
+        from tenantkv.transport.async_connect import connection_pool
+
+        return connection_pool(url, **kwargs)
+
     @property
     def namespace(self) -> Namespace:
         """Whose names the pool's connections speak."""

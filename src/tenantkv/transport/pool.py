@@ -65,6 +65,13 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             and not observability_on()
         )
 
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Any:
+        """Return ``tenantkv.connection_pool(url, ...)``, for libraries that take a pool's class."""
+        from tenantkv.transport.connect import connection_pool
+
+        return connection_pool(url, **kwargs)
+
     @property
     def namespace(self) -> Namespace:
         """Whose names the pool's connections speak."""

@@ -1,0 +1,93 @@
+"""A TCP proxy on loopback that loses connections where a test wants it to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+
+class CuttingProxy:
+    """Hands bytes on between clients and a server, and cuts the connection after a request.
+
+    The request that is cut has reached the server and was carried out; only its reply is lost. That is
+    what a client cannot tell from a request that never arrived.
+
+    Attributes:
+        port: where it listens on 127.0.0.1.
+        cuts: how many connections it has cut.
+    """
+
+    def __init__(self, socket_path: str) -> None:
+        self._path = socket_path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.cuts = 0
+        self._left = 0
+        self._marker = b""
+        self._answer: bytes | None = None
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def cut(self, marker: bytes, *, times: int = 1, answer: bytes | None = None) -> None:
+        """Lose the reply of the next requests with `marker` in them, or give `answer` and go on."""
+        with self._lock:
+            self._marker, self._left, self._answer, self.cuts = marker, times, answer, 0
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self._path)
+            threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
+
+    def _requests(self, client: socket.socket, server: socket.socket) -> None:
+        """One exchange after the other: whatever the client sent at once, and what comes back."""
+        with client, server:
+            replies = threading.Thread(
+                target=_pump, args=(server, client, lambda _: True), daemon=True
+            )
+            replies.start()
+            _pump(client, server, lambda data: self._allows(client, server, data))
+            server.shutdown(socket.SHUT_RDWR)
+            replies.join()
+
+    def _allows(self, client: socket.socket, server: socket.socket, data: bytes) -> bool:
+        with self._lock:
+            if self._left <= 0 or self._marker not in data:
+                return True
+            self._left -= 1
+            self.cuts += 1
+            answer = self._answer
+        if answer is not None:
+            client.sendall(answer)
+            return False
+        # The client's side first: the reply must not get through.
+        client.shutdown(socket.SHUT_RDWR)
+        server.sendall(data)
+        server.settimeout(0.2)
+        return False
+
+
+def _pump(source: socket.socket, sink: socket.socket, allows: Callable[[bytes], bool]) -> None:
+    try:
+        while data := source.recv(65536):
+            if allows(data):
+                sink.sendall(data)
+    except OSError:
+        pass
+    for each in (sink,):
+        try:
+            each.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
