@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
-
 
 class CuttingProxy:
     """Hands bytes on between clients and a server, and cuts the connection after a request.
@@ -52,14 +50,17 @@ class CuttingProxy:
             threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
-        """One exchange after the other: whatever the client sent at once, and what comes back."""
         with client, server:
-            replies = threading.Thread(
-                target=_pump, args=(server, client, lambda _: True), daemon=True
-            )
+            replies = threading.Thread(target=_hand_back, args=(server, client), daemon=True)
             replies.start()
-            _pump(client, server, lambda data: self._allows(client, server, data))
-            server.shutdown(socket.SHUT_RDWR)
+            try:
+                while data := client.recv(65536):
+                    if self._allows(client, server, data):
+                        server.sendall(data)
+                # Half of it: what the server was sent last is still carried out.
+                server.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
             replies.join()
 
     def _allows(self, client: socket.socket, server: socket.socket, data: bytes) -> bool:
@@ -74,20 +75,24 @@ class CuttingProxy:
             return False
         # The client's side first: the reply must not get through.
         client.shutdown(socket.SHUT_RDWR)
-        server.sendall(data)
-        server.settimeout(0.2)
-        return False
+        return True
 
 
-def _pump(source: socket.socket, sink: socket.socket, allows: Callable[[bytes], bool]) -> None:
-    try:
-        while data := source.recv(65536):
-            if allows(data):
-                sink.sendall(data)
-    except OSError:
-        pass
-    for each in (sink,):
+def _hand_back(server: socket.socket, client: socket.socket) -> None:
+    """Give replies to a client for as long as it is there, and take them in any case."""
+    while data := _received(server):
         try:
-            each.shutdown(socket.SHUT_RDWR)
+            client.sendall(data)
         except OSError:
             pass
+    try:
+        client.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _received(source: socket.socket) -> bytes:
+    try:
+        return source.recv(65536)
+    except OSError:
+        return b""

@@ -28,7 +28,7 @@ from tests.shapes import SETUP, Shape, name_of
 from tests.twins import Outcome, alike, contents, of_reply, outcome, snapshot
 
 EXAMPLES = int(os.environ.get("TENANTKV_PROPERTY_EXAMPLES", "0"))
-SHORT = 150
+SHORT = 300
 
 # Commands whose effect is another on each server or at each moment: from then on only isolation is checked.
 DIVERGE = {

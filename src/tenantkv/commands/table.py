@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -12,7 +13,7 @@ from tenantkv.commands.module_table import MODULE_ROWS
 from tenantkv.commands.options import locator, malformed
 from tenantkv.commands.replies import SHAPES
 from tenantkv.commands.rewriters import REWRITERS, shape_script_load
-from tenantkv.commands.rule import Rule
+from tenantkv.commands.rule import Locate, Rule
 from tenantkv.errors import ConfigurationError, ForbiddenCommandError, UnknownCommandError
 from tenantkv.namespace import Namespace
 
@@ -174,23 +175,33 @@ def register(name: str, keys: str, *, flags: str = "wc") -> None:
         ConfigurationError: the command is known already, or a word cannot be read.
     """
     name = name.upper()
-    locate = locator(keys)
-    if locate is None:
-        raise ConfigurationError(f"{keys!r} does not say where key names stand")
+    if len(name.split()) != 1:
+        raise ConfigurationError("a command that can be declared has a name of one word")
+    locate, fewest = _declared(keys)
     if name in _rules or name.split()[0] in _CONTAINERS:
         raise ConfigurationError(f"{name} is in the command table and cannot be declared again")
     if not set(flags) <= set("rwcib"):
         raise ConfigurationError("flags are made of the letters r, w, c, i and b")
-    numbers = [int(word.split("..")[0].lstrip("#")) for word in keys.split("/")[0].split()]
-    rule = Rule(
-        name, "namespace", min_args=max(numbers), names=keys, flags=flags, locate=locate
-    )
+    rule = Rule(name, "namespace", min_args=fewest, names=keys, flags=flags, locate=locate)
     _rules[name] = rule
     _index(rule)
     # Scripts may call it too. Imported here, since most processes guard no script.
     from tenantkv.commands.script_guard import declare
 
     declare(name, keys)
+
+
+# A range, with a step or without, or places of which the last may be a count.
+_POSITIONS = re.compile(r"[1-9]\d*\.\.(?:-?[1-9]\d*)(?:/[1-9]\d*)?|(?:[1-9]\d* )*#?[1-9]\d*", re.ASCII)
+
+
+def _declared(keys: str) -> tuple[Locate, int]:
+    """Return the locator of a position column that a user wrote, and the fewest arguments it needs."""
+    locate = locator(keys) if _POSITIONS.fullmatch(keys) else None
+    if locate is None:
+        raise ConfigurationError(f"{keys!r} does not say where key names stand")
+    places = keys.partition("..")[0].split()
+    return locate, max(int(place.lstrip("#")) for place in places)
 
 
 def rewrite(arguments: list[bytes], rule: Rule, namespace: Namespace) -> list[bytes]:

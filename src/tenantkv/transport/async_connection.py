@@ -88,7 +88,8 @@ class AsyncNamespacedMixin:
         ahead = None
         if rule.creates and session.registrar is not None:
             ahead = session.registrations([(args, rule)])
-            pieces = [*ahead, *pieces]
+            if ahead:
+                pieces = (b"".join([*ahead, *pieces]),)
         try:
             if not self._write_lean(pieces):
                 await super().send_packed_command(  # type: ignore[misc]

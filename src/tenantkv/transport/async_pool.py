@@ -73,7 +73,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
 
     async def checkout(self, namespace: Namespace) -> Any:
         """Return a connection that speaks for `namespace` until it is released."""
-        while not self._available_connections and self._is_full():
+        if not self._available_connections and self._is_full():
             await self._wait()
         connection = self.get_available_connection()
         try:
@@ -94,20 +94,37 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         return len(self._in_use_connections) >= self.max_connections
 
     async def _wait(self) -> None:
-        """Wait in line until a connection comes back."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await asyncio.wait_for(turn, self.pool_wait)
-        except asyncio.TimeoutError:
-            raise MaxConnectionsError(
-                f"all {self.max_connections} connections of this pool are in use, and none came "
-                f"back within {self.pool_wait:g} seconds; set max_connections= higher, or close "
-                "pub/sub objects and pipelines that are not needed"
-            ) from None
-        finally:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+        """Wait in line until a connection is free or there is room for one."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.pool_wait
+        enter = self._waiting.append
+        while not self._available_connections and self._is_full():
+            turn = loop.create_future()
+            enter(turn)
+            try:
+                await asyncio.wait_for(turn, max(0.0, deadline - loop.time()))
+            except BaseException as error:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                else:
+                    # Our turn came just when we gave up: it is the next one's.
+                    self._wake_next()
+                if not isinstance(error, asyncio.TimeoutError):
+                    raise
+                raise MaxConnectionsError(
+                    f"all {self.max_connections} connections of this pool are in use, and none came "
+                    f"back within {self.pool_wait:g} seconds; set max_connections= higher, or close "
+                    "pub/sub objects and pipelines that are not needed"
+                ) from None
+            # Whoever finds that a newcomer was quicker keeps the place in line.
+            enter = self._waiting.appendleft
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
 
     async def release(self, connection: Any) -> None:
         """Take a connection back, and wake the task that has waited longest."""
@@ -121,11 +138,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
                 # Replies or a transaction are left (a task was cancelled): nobody else may meet them.
                 await connection.disconnect(nowait=True)
             self._available_connections.append(connection)
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                break
+        self._wake_next()
 
     def view(self, namespace: Namespace) -> AsyncPoolView:
         """Return a pool for `namespace` on this pool's connections."""

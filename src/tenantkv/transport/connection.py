@@ -95,7 +95,8 @@ class NamespacedMixin:
         ahead = None
         if rule.creates and session.registrar is not None:
             ahead = session.registrations([(args, rule)])
-            pieces = [*ahead, *pieces]
+            if ahead:
+                pieces = (b"".join([*ahead, *pieces]),)
         try:
             super().send_packed_command(  # type: ignore[misc]
                 pieces, check_health=kwargs.get("check_health", True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
@@ -9,9 +11,10 @@ from redis.exceptions import ResponseError
 from tenantkv.ops.effects import Batch, Command, Effect, Operation
 
 Result = TypeVar("Result")
+Words = tuple[Any, ...]
 
 
-def _commands(effect: Effect) -> list[tuple[Any, ...]]:
+def _commands(effect: Effect) -> list[Words]:
     many = effect.commands if isinstance(effect, Batch) else [effect.arguments]
     return [tuple(arguments) for arguments in many]
 
@@ -29,11 +32,16 @@ def _outcome(effect: Effect, replies: list[Any]) -> Any:
 
 def run(pool: Any, operation: Operation[Result]) -> Result:
     """Drive an operation with the connections of a sync pool."""
+    return drive(partial(exchange, pool), operation)
+
+
+def drive(swap: Callable[[list[Words]], list[Any]], operation: Operation[Result]) -> Result:
+    """Drive an operation with a function that returns the raw replies of commands."""
     try:
         effect = next(operation)
         while True:
             try:
-                outcome = _outcome(effect, _exchange(pool, _commands(effect)))
+                outcome = _outcome(effect, swap(_commands(effect)))
             except Exception as error:
                 effect = operation.throw(error)
             else:
@@ -43,7 +51,8 @@ def run(pool: Any, operation: Operation[Result]) -> Result:
         return result
 
 
-def _exchange(pool: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+def exchange(pool: Any, commands: list[Words]) -> list[Any]:
+    """Return the raw replies of commands, errors among them, in one round trip."""
     connection = pool.get_connection()
     try:
         return connection.retry.call_with_retry(  # type: ignore[no-any-return]
@@ -53,7 +62,7 @@ def _exchange(pool: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
         pool.release(connection)
 
 
-def _once(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+def _once(connection: Any, commands: list[Words]) -> list[Any]:
     connection.send_packed_command(connection.pack_commands(commands))
     replies: list[Any] = []
     for _ in commands:
@@ -66,11 +75,18 @@ def _once(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
 
 async def arun(pool: Any, operation: Operation[Result]) -> Result:
     """Drive an operation with the connections of an asyncio pool."""
+    return await adrive(partial(aexchange, pool), operation)
+
+
+async def adrive(
+    swap: Callable[[list[Words]], Awaitable[list[Any]]], operation: Operation[Result]
+) -> Result:
+    """Drive an operation with a function that returns the raw replies of commands."""
     try:
         effect = next(operation)
         while True:
             try:
-                outcome = _outcome(effect, await _aexchange(pool, _commands(effect)))
+                outcome = _outcome(effect, await swap(_commands(effect)))
             except Exception as error:
                 effect = operation.throw(error)
             else:
@@ -80,7 +96,8 @@ async def arun(pool: Any, operation: Operation[Result]) -> Result:
         return result
 
 
-async def _aexchange(pool: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:
+    """Return the raw replies of commands, errors among them, in one round trip."""
     connection = await pool.get_connection()
     try:
         replies: list[Any] = await connection.retry.call_with_retry(
@@ -91,7 +108,7 @@ async def _aexchange(pool: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
         await pool.release(connection)
 
 
-async def _aonce(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
+async def _aonce(connection: Any, commands: list[Words]) -> list[Any]:
     await connection.send_packed_command(connection.pack_commands(commands))
     replies: list[Any] = []
     for _ in commands:

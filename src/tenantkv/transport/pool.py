@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError
 
 from tenantkv.errors import ConfigurationError
@@ -96,8 +97,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
     def checkout(self, namespace: Namespace) -> Any:
         """Return a connection that speaks for `namespace` until it is released."""
         if not self._is_lean:
-            self._wait_for_room()
-            connection = super().get_connection()
+            connection = self._stock_checkout()
             session = connection_of(connection).session
             session.namespace = namespace
             session.registrar = self.registrars.get(namespace)
@@ -105,7 +105,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         self._checkpid()
         with self._lock:
             if not self._available_connections and self._is_full():
-                self._wait_locked()
+                self._wait_locked(monotonic() + self.pool_wait)
             if self._available_connections:
                 connection = self._available_connections.pop()
             else:
@@ -125,15 +125,23 @@ class NamespacedConnectionPool(redis.ConnectionPool):
     def _is_full(self) -> bool:
         return len(self._in_use_connections) >= self.max_connections
 
-    def _wait_for_room(self) -> None:
-        self._checkpid()
-        with self._lock:
-            if not self._available_connections and self._is_full():
-                self._wait_locked()
-
-    def _wait_locked(self) -> None:
-        """Wait, holding the lock, until a connection is free or there is room for one."""
+    def _stock_checkout(self) -> Any:
+        """Check out as redis-py does, which does not wait when all are in use."""
         deadline = monotonic() + self.pool_wait
+        self._checkpid()
+        while True:
+            with self._lock:
+                if not self._available_connections and self._is_full():
+                    self._wait_locked(deadline)
+            try:
+                return super().get_connection()
+            except RedisConnectionError as error:
+                # Another thread may have been quicker. redis-py 5 has no class of its own for it.
+                if "Too many connections" not in str(error) or monotonic() >= deadline:
+                    raise
+
+    def _wait_locked(self, deadline: float) -> None:
+        """Wait, holding the lock, until a connection is free or there is room for one."""
         self._waiters += 1
         try:
             while not self._available_connections and self._is_full():

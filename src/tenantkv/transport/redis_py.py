@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 try:
     import hiredis
@@ -106,3 +107,53 @@ def asyncio_arguments(options: dict[str, Any]) -> dict[str, Any]:
     known = inspect.signature(AbstractConnection.__init__).parameters
     name = "maint_notifications_config"
     return options if name in known else {k: v for k, v in options.items() if k != name}
+
+
+def transaction_of(pipeline: Any) -> Any:
+    """Return redis-py's strategy for a cluster's transaction, if the pipeline is one (redis-py 6.2)."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    return strategy if hasattr(strategy, "_pipeline_slots") else None
+
+
+def queue_of(pipeline: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the commands that a cluster's pipeline has queued, and their options."""
+    strategy = getattr(pipeline, "_execution_strategy", None)
+    if strategy is not None:
+        queue = strategy._command_queue
+    elif hasattr(pipeline, "command_stack"):
+        queue = pipeline.command_stack
+    else:
+        queue = pipeline._command_stack
+    return [
+        (each.args, getattr(each, "options", None) or getattr(each, "kwargs", {})) for each in queue
+    ]
+
+
+def cluster_retries(policy: Any) -> dict[str, Any]:
+    """Return the arguments that leave repeating to `policy`, which must say 0 when asked how often.
+
+    redis-py's sync cluster repeats without a wait and also what must not be repeated. Before redis-py 6
+    the counts were arguments of their own.
+    """
+    if hasattr(Retry, "get_retries"):
+        return {"retry": policy}
+    return {"cluster_error_retry_attempts": 0}
+
+
+def async_cluster_retries(policy: Any) -> dict[str, Any]:
+    """Return the same for the asyncio cluster, whose nodes repeated as well before redis-py 6."""
+    if hasattr(Retry, "get_retries"):
+        return {"retry": policy}
+    return {"cluster_error_retry_attempts": 0, "connection_error_retry_attempts": 0}
+
+
+def marked_for_reconnect(connection: Any) -> bool:
+    """Whether a cluster wants a connection to be opened anew before it is used again (redis-py 6)."""
+    marked = getattr(connection, "should_reconnect", None)
+    return marked is not None and bool(marked())
+
+
+def has_ended(connection: Any) -> bool:
+    """Whether the server has closed an asyncio connection."""
+    reader, writer = connection._reader, connection._writer
+    return reader is not None and (reader.at_eof() or writer.transport.is_closing())

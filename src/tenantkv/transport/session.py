@@ -165,12 +165,15 @@ class Session:
         if self.transaction is not None:
             registrar.owe(names, time.time())
             return Packed([], [])
-        pieces, rules = [], []
+        pieces: list[bytes] = []
+        rules: list[Rule] = []
         for command, on_reply in registrar.asides(names, time.time()):
             words = self.packer.words(command)
-            pieces.append(pack_words(rewrite(words, RULES[command[0]], namespace)))
+            packed = pack_words(rewrite(words, RULES[command[0]], namespace))
+            pieces += (packed,) if type(packed) is bytes else packed
             rules.append(AsideRule(command[0], on_reply))
-        return Packed(pieces, list(rules))
+        # In one piece, since each is a system call.
+        return Packed([b"".join(pieces)] if pieces else [], rules)
 
     def next_is_aside(self) -> bool:
         """Whether the next reply belongs to a command of our own."""
@@ -230,7 +233,14 @@ class Session:
         """
         namespace = self.namespace
         assert namespace is not None
-        if self.subscribed and isinstance(reply, list) and reply and reply[0] in _PUSHES:
+        if self.subscribed and isinstance(reply, list) and reply:
+            if type(reply[0]) is str:
+                # Before redis-py 8, looking whether there is a message may read and decode it.
+                reply = encode_deep(reply, self.encoder.encode)
+            is_push = reply[0] in _PUSHES
+        else:
+            is_push = False
+        if is_push:
             reply = shape_push(reply, namespace)
         elif self.pending:
             rule = self.pending.popleft()
@@ -341,3 +351,10 @@ def decode_deep(reply: Any, decode: Any) -> Any:
     if isinstance(reply, (set, tuple)):
         return type(reply)(decode_deep(item, decode) for item in reply)
     return reply
+
+
+def encode_deep(reply: Any, encode: Any) -> Any:
+    """Undo `decode_deep` for a list, such as a pub/sub message."""
+    if isinstance(reply, str):
+        return encode(reply)
+    return [encode_deep(item, encode) for item in reply] if isinstance(reply, list) else reply
