@@ -45,7 +45,9 @@ INCOMPARABLE = {
     "CLIENT INFO": "the connection's own numbers",
     "LOLWUT": "random",
 }
-CLOCKS = frozenset({"TTL", "PTTL", "HTTL", "HPTTL", "EXPIRETIME", "PEXPIRETIME", "HEXPIRETIME", "HPEXPIRETIME"})
+CLOCKS = frozenset(
+    {"TTL", "PTTL", "HTTL", "HPTTL", "EXPIRETIME", "PEXPIRETIME", "HEXPIRETIME", "HPEXPIRETIME"}
+)
 
 # The guard's own refusals and line contents stand in these; their classes are compared.
 FREE_TEXT = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
@@ -84,7 +86,7 @@ def alike(name: str, ours: Outcome, theirs: Outcome) -> bool:
         return False
     if ours[0] == "error":
         return _error(name, ours[1]) == _error(name, theirs[1])
-    return comparable(name, ours[1]) == comparable(name, theirs[1])
+    return bool(comparable(name, ours[1]) == comparable(name, theirs[1]))
 
 
 def _error(name: str, error: Exception) -> tuple[type, str]:

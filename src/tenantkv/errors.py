@@ -9,19 +9,26 @@
     │   ├── KeyringNotFoundError    there is none, and only ``tenantkv init`` makes one
     │   ├── KeyringPermissionError  other users of the machine could read it
     │   └── KeyringFormatError      damaged, half-written or of a foreign format
+    ├── EnvelopeError               a value and its envelope
+    │   ├── SealError               the value cannot be sealed
+    │   └── OpenError               the envelope does not open; it never says why
+    │       └── UnknownKeyError     its key is not in the keyring, which may be out of date
     └── RefusedError                a command that we do not send
         ├── UnknownCommandError     not in the command table
         ├── ForbiddenCommandError   would touch other tenants or the server
         ├── MalformedCommandError   names cannot be told from the rest of the arguments
-        └── NamespaceRequiredError  a connection without a namespace, or bytes packed elsewhere
+        ├── NamespaceRequiredError  a connection without a namespace, or bytes packed elsewhere
+        └── PlaintextRefusedError   it would store what looks like a secret in clear
 
 A refused command is also a ``redis.exceptions.ResponseError``, because libraries such as RQ
 catch that when a server lacks a command, and must be able to treat a refusal in the same way.
 The combined classes live in ``transport/refusals.py``, since this module must not import redis.
-No text in this tree ever holds a wire name, a prefix or key material.
+No text in this tree ever holds a wire name, a prefix, key material or a value.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class TenantKVError(Exception):
@@ -60,6 +67,69 @@ class KeyringFormatError(KeyringError):
     """The keyring document is damaged, half-written or not one of ours."""
 
 
+class EnvelopeError(TenantKVError):
+    """A value that could not be sealed, or an envelope that could not be opened.
+
+    Attributes:
+        kind: what the value is part of, such as ``"kv"`` or ``"hash"``.
+        name: the key's own name. It is not in the text, since names can be secrets too.
+        field: the field, or empty.
+    """
+
+    def __init__(self, message: str, kind: str, name: bytes, field: bytes = b"") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.name = name
+        self.field = field
+
+
+class SealError(EnvelopeError, ValueError):
+    """A value that cannot be sealed: not bytes, too long, or already expired.
+
+    Attributes:
+        reason: what is wrong with it; never the value.
+    """
+
+    def __init__(self, reason: str, kind: str, name: bytes, field: bytes = b"") -> None:
+        super().__init__(f"a value cannot be sealed: {reason}", kind, name, field)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.kind, self.name, self.field)
+
+
+class OpenError(EnvelopeError):
+    """An envelope that does not open.
+
+    Changed, moved from another key or field, expired, signed where sealed is expected, made with a
+    retired key, never an envelope: all of these are this one error with this one text, as whoever
+    may write to the server could otherwise learn from the difference.
+    """
+
+    def __init__(self, kind: str, name: bytes, field: bytes = b"") -> None:
+        text = "a sealed value does not open: it was changed, moved, has expired or was never sealed"
+        super().__init__(text, kind, name, field)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self.name, self.field)
+
+
+class UnknownKeyError(OpenError):
+    """An envelope of a key that the keyring does not have; reading the keyring again may help.
+
+    Attributes:
+        key_id: the key's eight digits, as the envelope has them in clear. Anybody can write them.
+    """
+
+    def __init__(self, key_id: str, kind: str, name: bytes, field: bytes = b"") -> None:
+        super().__init__(kind, name, field)
+        self.args = (f"a sealed value does not open: the keyring has no key {key_id}",)
+        self.key_id = key_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key_id, self.kind, self.name, self.field)
+
+
 class RefusedError(TenantKVError):
     """A command that was refused before its first byte was sent.
 
@@ -94,3 +164,27 @@ class MalformedCommandError(RefusedError):
 
 class NamespaceRequiredError(RefusedError):
     """A connection without a namespace, or bytes that were packed by somebody else."""
+
+
+class PlaintextRefusedError(RefusedError):
+    """A write of something that looks like a secret, to a place where everybody can read it.
+
+    Attributes:
+        rule: what it looks like; a name of ours, never a part of the value.
+        name: the key's own name.
+        field: the field, or empty.
+    """
+
+    def __init__(self, command: str, rule: str, name: bytes, field: bytes = b"") -> None:
+        place = repr(name)[1:] + (f" field {repr(field)[1:]}" if field else "")
+        super().__init__(
+            command,
+            f"the value of {place} looks like a secret ({rule}), and everybody on the server could read it.",
+            "Wrap it in tenantkv.Secret(...), seal the namespace (seal=True), or say plaintext_ok='reason'.",
+        )
+        self.rule = rule
+        self.name = name
+        self.field = field
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.command, self.rule, self.name, self.field)

@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import RULES
 from tests.shapes import SHAPES, Shape, name_of, shapes_by_name
 
@@ -24,9 +23,10 @@ NEVER_ALONE = frozenset(
 COMMANDS = sorted(name for name in RULES if name not in NEVER_ALONE)
 
 OPTION_WORDS = [
-    *(b"STORE STOREDIST STREAMS BY GET MATCH KEYS COUNT LIMIT GROUP NOACK BLOCK WEIGHTS AGGREGATE".split()),
-    *(b"DB REPLACE NX XX GT LT EX PX KEEPTTL WITHSCORES WITHVALUES ALPHA ASC DESC ANY TYPE CH FIELDS".split()),
-    *(b"LEFT RIGHT MIN MAX BEFORE AFTER AND OR NOT store streams by get match limit nosort # ~ = *".split()),
+    *b"STORE STOREDIST STREAMS BY GET MATCH KEYS COUNT LIMIT GROUP NOACK BLOCK WEIGHTS AGGREGATE".split(),
+    *b"DB REPLACE NX XX GT LT EX PX KEEPTTL WITHSCORES WITHVALUES ALPHA ASC DESC ANY TYPE CH".split(),
+    *b"FIELDS LEFT RIGHT MIN MAX BEFORE AFTER AND OR NOT # ~ = *".split(),
+    *b"store streams by get match limit nosort".split(),
 ]
 NUMBERS = [b"0", b"1", b"2", b"3", b"-1", b"1.5", b"007", b"+1", b" 1", b"1_0", b"99999999999999999999"]
 IDS = [b"$", b">", b"-", b"+", b"0-0", b"1-1", b"7-1", b"-inf", b"+inf", b"[a", b"(b"]
@@ -37,7 +37,11 @@ NAMES = [
 ]
 names = st.sampled_from(NAMES) | st.binary(max_size=4)
 words = st.one_of(
-    names, st.sampled_from(OPTION_WORDS), st.sampled_from(NUMBERS), st.sampled_from(IDS), st.binary(max_size=4)
+    names,
+    st.sampled_from(OPTION_WORDS),
+    st.sampled_from(NUMBERS),
+    st.sampled_from(IDS),
+    st.binary(max_size=4),
 )
 
 
@@ -142,7 +146,3 @@ def _value(word: bytes, spelling: int) -> Any:
         return word.decode() if kind == 3 else word
     except UnicodeDecodeError:
         return word
-
-
-def rule_of(shape: Shape) -> Rule | None:
-    return RULES.get(name_of(shape))

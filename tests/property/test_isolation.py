@@ -10,7 +10,6 @@ Bounded and reproducible by default; `TENANTKV_PROPERTY_EXAMPLES=5000` searches 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 import tenantkv
 from tenantkv import Keyring, Namespace
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, UnknownCommandError
-from tests.property.strategies import Step, rule_of, spelled, steps
+from tests.property.strategies import Step, spelled, steps
 from tests.servers import OPERATOR_WORD, RealServer, start_server
 from tests.shapes import SETUP, Shape, name_of
 from tests.twins import Outcome, alike, contents, of_reply, outcome, snapshot
@@ -43,8 +42,8 @@ DIVERGE = {
 }
 # Times of life as short as our random numbers run out while we look.
 EXPIRING = frozenset(
-    "EXPIRE PEXPIRE EXPIREAT PEXPIREAT SET SETEX PSETEX GETEX MSETEX HEXPIRE HPEXPIRE HEXPIREAT "
-    "HPEXPIREAT HSETEX HGETEX".split()
+    {"EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "SET", "SETEX", "PSETEX", "GETEX", "MSETEX"}
+    | {"HEXPIRE", "HPEXPIRE", "HEXPIREAT", "HPEXPIREAT", "HSETEX", "HGETEX"}
 )
 
 # What we refuse although the server takes it; its own effect is another or is ambiguous.

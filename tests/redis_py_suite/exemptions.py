@@ -45,7 +45,95 @@ def _refused(commands: str, reason: str, *tests: str) -> Exemption:
     return Exemption(reason, rf"\b(?:{commands}) refused", tests)
 
 
+_SERVER = "it changes or shows the server and its users, which are everybody's"
+_NEIGHBOURS = "it shows or disturbs other tenants' connections, commands and keys"
+
 EXEMPTIONS = (
+    _refused("ACL [A-Z]+|FLUSHALL", _SERVER, "test_commands.py::test_acl_*"),
+    _refused(
+        "CONFIG (GET|SET|RESETSTAT|REWRITE)",
+        _SERVER,
+        "test_commands.py::test_config_*",
+        "test_commands.py::test_auth",
+        "test_commands.py::test_bgrewriteaof",
+    ),
+    _refused(
+        "BGSAVE|BGREWRITEAOF|SAVE|REPLICAOF|SLAVEOF|DEBUG|SHUTDOWN|MODULE [A-Z]+",
+        _SERVER,
+        "test_commands.py::test_bg*",
+        "test_commands.py::test_replicaof",
+        "test_commands.py::test_module*",
+    ),
+    _refused(
+        "CLIENT (LIST|KILL|PAUSE|UNPAUSE|UNBLOCK|NO-EVICT)|ACL SETUSER",
+        _NEIGHBOURS,
+        "test_commands.py::test_client_kill*",
+        "test_commands.py::test_client_list*",
+        "test_commands.py::test_client_pause*",
+        "test_commands.py::test_client_unpause",
+        "test_commands.py::test_client_unblock",
+        "test_commands.py::test_client_no_evict",
+        "test_pubsub.py::test_connection_error_raised_when_connection_dies",
+    ),
+    _refused(
+        "SLOWLOG|CONFIG GET",
+        _NEIGHBOURS,
+        "test_commands.py::test_slowlog_*",
+    ),
+    _refused(
+        "LATENCY [A-Z]+|MEMORY [A-Z-]+|PUBSUB NUMPAT",
+        _NEIGHBOURS,
+        "test_commands.py::test_latency_*",
+        "test_commands.py::test_memory_malloc_stats",
+        "test_commands.py::test_memory_stats",
+        "test_commands.py::test_memory_doctor",
+        "test_pubsub.py::test_pubsub_numpat",
+    ),
+    _refused("MONITOR", _NEIGHBOURS, "test_monitor.py::*"),
+    _refused(
+        "FUNCTION [A-Z]+",
+        "function libraries are the server's: every tenant sees them and can replace them",
+        "test_function.py::*",
+    ),
+    _refused(
+        "SCRIPT FLUSH",
+        "the script cache is everybody's",
+        "test_scripting.py::test_script_flush*",
+    ),
+    _refused(
+        "SELECT|COPY",
+        "the tenant stays in the database that the connection was opened with",
+        "test_commands.py::test_select",
+        "test_commands.py::test_copy_to_another_database",
+        "test_commands.py::test_bitfield_operations",
+    ),
+    _refused(
+        "CLIENT REPLY|RESET",
+        "it breaks the pairing of replies with requests, or the connection's set-up",
+        "test_commands.py::test_client_reply",
+        "test_commands.py::test_reset",
+    ),
+    _refused(
+        "CLIENT",
+        "CLIENT TRACKING ... REDIRECT would send names to another connection",
+        "test_commands.py::test_client_tracking*",
+    ),
+    _refused(
+        "COMMAND GETKEYS(ANDFLAGS)?",
+        "servers have crashed on odd arguments to it; key_positions() answers without a server",
+        "test_commands.py::test_command_getkeys*",
+    ),
+    _refused(
+        "SOME_COMMAND",
+        "the test sends a command that does not exist; what the table does not know is not sent",
+        "test_encoding.py::test_memoryviews_are_not_packed",
+    ),
+    Exemption(
+        "a command with too few arguments is refused before anything of the pipeline is sent, and by "
+        "a text of its own rather than the server's",
+        "ZREM refused: wrong number of arguments",
+        ("test_pipeline.py::test_parse_error_raised*",),
+    ),
 )
 
 

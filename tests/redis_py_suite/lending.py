@@ -57,11 +57,6 @@ LOANS = (
         "the tests look at what arrives at the server",
     ),
     Loan(
-        ("test_pubsub.py",),
-        ("client_list", "client_kill_filter"),
-        "a test cuts a connection off, to see that the subscriber notices",
-    ),
-    Loan(
         ("test_keyspace_notifications.py",),
         ("config_get", "config_set"),
         "a fixture switches notifications on and off",

@@ -41,7 +41,7 @@ UNKNOWN = [
     (b"\xff\xfe", "k"),
     ("G\x00ET", "k"),
     ("*1\r\n$8\r\nFLUSHALL\r\n", "k"),
-    ("ＧＥＴ", "k"),
+    ("\uff27\uff25\uff34", "k"),
 ]
 
 FORBIDDEN = [
@@ -98,7 +98,10 @@ MALFORMED = [
     ("LMPOP", 3, "a", "LEFT"),
     ("EVAL", SECRET, 2, "a"),
     ("MSETEX", 2, "a", SECRET, "b"),
-    *(("EVAL", SECRET, count, "k") for count in ("٣", "+1", " 1", "1 ", "1_0", "-1", "1.0", "x", "", HUGE, b"\xff")),
+    *(
+        ("EVAL", SECRET, count, "k")
+        for count in ("٣", "+1", " 1", "1 ", "1_0", "-1", "1.0", "x", "", HUGE, b"\xff")
+    ),
     *(("ZUNION", count, "k") for count in ("٣", "+1", " 1", "1_0", "-1", -1, 1.5, HUGE)),
     *(("BZMPOP", 1, count, "k", "MIN") for count in ("٣", "+1", "0x1")),
     *(("MSETEX", count, "k", SECRET) for count in ("٣", "+1")),
@@ -175,8 +178,8 @@ def test_one_clear_error_and_no_byte(
     with pytest.raises(kind) as caught:
         kv.execute_command(*command)
     assert nothing_sent()
-    error = caught.value
-    assert isinstance(error, TenantKVError) and isinstance(error, ResponseError)
+    error: Any = caught.value
+    assert all(isinstance(error, base) for base in (TenantKVError, ResponseError))
     text = f"{error} {error!r} {error.__cause__!r}"
     assert namespace.keyring.prefix[:6] not in text
     assert SECRET not in text and HUGE not in text
@@ -265,7 +268,9 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("key", "own"), SPELLINGS, ids=lambda value: repr(value)[:30])
-def test_keys_of_every_type(kv: Any, open_server: RealServer, namespace: Namespace, key: Any, own: bytes) -> None:
+def test_keys_of_every_type(
+    kv: Any, open_server: RealServer, namespace: Namespace, key: Any, own: bytes
+) -> None:
     kv.set(key, "v")
     kv.execute_command("rpush", memoryview(b"list"), key)
     assert kv.mget(key, own) == [b"v", b"v"]
@@ -321,7 +326,9 @@ def test_a_bare_redis_refuses_none_of_these_for_us(kv: Any, open_server: RealSer
     assert received(open_server)[0] == first[0] + 2
 
 
-def test_truncated_prefix_in_the_servers_words(open_server: RealServer, namespace: Namespace, kv: Any) -> None:
+def test_truncated_prefix_in_the_servers_words(
+    open_server: RealServer, namespace: Namespace, kv: Any
+) -> None:
     """A server quotes the first 128 characters of an unknown command; the cut may fall into a prefix."""
     for padding in range(0, 60):
         with pytest.raises(redis.ResponseError, match="unknown command") as caught:

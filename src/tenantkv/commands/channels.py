@@ -33,9 +33,7 @@ def rewrite_subscription(arguments: list[bytes], namespace: Namespace) -> list[b
     ]
 
 
-def _wire_channel(
-    arguments: list[bytes], name: bytes, namespace: Namespace, by_pattern: bool
-) -> bytes:
+def _wire_channel(arguments: list[bytes], name: bytes, namespace: Namespace, by_pattern: bool) -> bytes:
     command = arguments[0].decode().upper()
     if name.startswith(_INTERNAL):
         raise ForbiddenCommandError(command, "this channel is the server's own.")

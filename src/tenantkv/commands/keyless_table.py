@@ -132,8 +132,7 @@ REFUSALS: tuple[tuple[str, str, str], ...] = (
     (
         "it stops, pauses or wakes other tenants' connections.",
         "Close your own connections with close().",
-        "CLIENT KILL, CLIENT PAUSE, CLIENT UNPAUSE, CLIENT UNBLOCK, CLIENT NO-EVICT, "
-        "CLIENT IMPORT-SOURCE",
+        "CLIENT KILL, CLIENT PAUSE, CLIENT UNPAUSE, CLIENT UNBLOCK, CLIENT NO-EVICT, CLIENT IMPORT-SOURCE",
     ),
     (
         "it would break the pairing of requests and replies on this pooled connection.",

@@ -68,9 +68,7 @@ def locate_copy(arguments: Arguments) -> Sequence[int]:
     """COPY source destination [REPLACE]; ``DB`` would leave the tenant's database."""
     for word in arguments[3:]:
         if word.upper() == b"DB":
-            raise malformed(
-                arguments, "its DB option copies into another database.", "Leave DB out."
-            )
+            raise malformed(arguments, "its DB option copies into another database.", "Leave DB out.")
         if word.upper() != b"REPLACE":
             raise malformed(arguments, "it has an unknown option.")
     return 1, 2
@@ -204,9 +202,7 @@ def tracking_options(arguments: Arguments) -> list[tuple[bytes, int]]:
         word = arguments[position].upper()
         if word not in takes:
             reason = "REDIRECT would send invalidations to another connection."
-            raise malformed(
-                arguments, reason if word == b"REDIRECT" else "it has an unknown option."
-            )
+            raise malformed(arguments, reason if word == b"REDIRECT" else "it has an unknown option.")
         found.append((word, position + 1))
         position += 1 + takes[word]
     if position > len(arguments):

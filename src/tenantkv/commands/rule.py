@@ -27,7 +27,7 @@ _CONDITIONAL_COMMANDS = frozenset({"SET", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXP
 # Commands that change what later replies on the same connection mean.
 _SESSION = frozenset(
     {"MULTI", "EXEC", "DISCARD", "SELECT", "SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
-    | {"SSUBSCRIBE", "SUNSUBSCRIBE"}
+    | {"SSUBSCRIBE", "SUNSUBSCRIBE", "WATCH", "UNWATCH"}
 )
 
 
@@ -121,8 +121,7 @@ class Rule:
             return self.repeatable
         options = (word for word in arguments[3:] if isinstance(word, (str, bytes)))
         return not any(
-            (word.encode() if isinstance(word, str) else word).upper() in CONDITIONAL
-            for word in options
+            (word.encode() if isinstance(word, str) else word).upper() in CONDITIONAL for word in options
         )
 
     def __repr__(self) -> str:

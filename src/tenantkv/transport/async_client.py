@@ -104,6 +104,8 @@ class AsyncTenantRedis(aredis.Redis):
         return await self._execute(name, args, options)
 
     async def _execute(self, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self.connection is not None:
+            await self.connection.revive()
         if not self._is_lean or self.single_connection_client or self.connection is not None:
             return await super().execute_command(*args, **options)
         pool = self.connection_pool

@@ -6,6 +6,7 @@ import copy
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from inspect import signature
 from typing import Any, TypeVar
@@ -58,6 +59,10 @@ from tenantkv.transport.retry import default_async_retry
 from tenantkv.transport.session import decode_deep
 
 Result = TypeVar("Result")
+
+# Whether the task is inside of a command. redis-py closes all connections, also those in use, when it
+# wants to ask for the nodes anew; commands of other tasks would be lost with them.
+_in_command: ContextVar[bool] = ContextVar("_in_command", default=False)
 
 
 class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore[misc]
@@ -146,7 +151,7 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
 
     async def aclose(self) -> None:
         """Close the connections; a child's are its parent's, and stay."""
-        if self._parent is None:
+        if self._parent is None and not _in_command.get():
             await super().aclose()
         else:
             self._initialize = True
@@ -175,16 +180,24 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
 
     async def _send(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         call = partial(super().execute_command, *args, **options)
-        return await (call() if has_targets(options) else self.repeat(call))
+        if not has_targets(options):
+            return await self.repeat(call)
+        await self.initialize()
+        return await call()
 
     async def repeat(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Call until it succeeds, or must not be repeated, or the policy ends."""
 
         async def once() -> Result:
+            token = _in_command.set(True)
             try:
+                # Before it knows the nodes, redis-py sends commands anywhere.
+                await self.initialize()
                 return await call()
             except RedisClusterException as error:
                 raise unreachable(error) from error.__cause__
+            finally:
+                _in_command.reset(token)
 
         async def after(*_: Any) -> None:
             self.replace_default_node()
@@ -214,7 +227,6 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
 
     async def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the servers where they can, else by ourselves."""
-        await self.initialize()
         if name not in ONLY_EMULATED and not self._lacks_scan:
             try:
                 return without_reserved(await self._ask_nodes(args, options))
@@ -228,6 +240,7 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
             random.choice,
             time.time(),
         )
+        await self.initialize()
         reply = await self.run(operation, nodes=self._targets(options))
         if self.encoder.decode_responses:
             reply = decode_deep(reply, self.encoder.decode)
@@ -238,12 +251,9 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
         if options.get("target_nodes") is not None:
             return await self._send(args, options)
         call = super().execute_command
-
-        async def ask() -> Any:
-            await self.initialize()
-            return await call(*args, **{**options, "target_nodes": self._own_nodes()})
-
-        return await self.repeat(ask)
+        return await self.repeat(
+            lambda: call(*args, **{**options, "target_nodes": self._own_nodes()})
+        )
 
     def _own_nodes(self) -> list[Any]:
         """Return the nodes that may have own keys."""
@@ -276,7 +286,6 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
 
     async def _scan(self, nodes: Sequence[Any] | None) -> Any:
         """Return SCAN's reply as one server would give it that held the keys of all nodes."""
-        await self.initialize()
         names: dict[bytes, None] = {}
         for node in nodes or self._own_nodes():
             connection = await node.enter()

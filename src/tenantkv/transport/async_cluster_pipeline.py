@@ -120,7 +120,6 @@ class _Batch:
 
 
 async def _exchange(client: Any, queue: Sequence[Queued], raw: bool) -> None:
-    await client.initialize()
     batches: list[_Batch] = []
     try:
         for node, commands in plan(client, queue).values():
@@ -159,6 +158,8 @@ def make_pubsub(client: Any, **kwargs: Any) -> Any:
     if base is None:
         raise NotImplementedError("pub/sub of asyncio clusters needs redis-py 8")
     pubsub = base(Channels(client), **kwargs)
+    for name in ("execute_command", "ssubscribe"):
+        setattr(pubsub, name, _once_initialized(client, getattr(pubsub, name)))
     original = pubsub._get_node_pubsub
 
     def get_node_pubsub(node: Any) -> Any:
@@ -168,6 +169,14 @@ def make_pubsub(client: Any, **kwargs: Any) -> Any:
 
     pubsub._get_node_pubsub = get_node_pubsub
     return pubsub
+
+
+def _once_initialized(client: Any, method: Any) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        await client.initialize()
+        return await method(*args, **kwargs)
+
+    return call
 
 
 async def _resubscribe(pubsub: Any, client: Any) -> None:

@@ -18,6 +18,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.transport.connection import foreign_bytes
 from tenantkv.transport.pushes import Handled, async_push_wrappers
 from tenantkv.transport.redis_py import (
+    LEAN,
     NOT_ENOUGH_DATA,
     PUSH_TYPE,
     closed_by_server,
@@ -114,7 +115,7 @@ class AsyncNamespacedMixin:
         connects, checks and waits.
         """
         writer = self._writer
-        if self._lean is None or writer is None:
+        if not LEAN or self._loop is None or writer is None:
             return False
         interval = self.health_check_interval
         if interval and self._loop.time() > self.next_health_check:
@@ -290,6 +291,11 @@ class AsyncNamespacedMixin:
             and not unread_bytes(stream)
             and not self._writer.transport.is_closing()
         )
+
+    async def revive(self) -> None:
+        """Close a connection that died while nobody used it; the next command opens it again."""
+        if self._reader is not None and self.session.idle and self._reader.at_eof():
+            await self.disconnect(nowait=True)
 
     def is_stranded(self) -> bool:
         """Whether the connection belongs to another event loop, which may be closed."""

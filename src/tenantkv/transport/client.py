@@ -20,7 +20,12 @@ from tenantkv.ops.own_keys import Usage
 from tenantkv.ops.registry import RESERVED
 from tenantkv.transport.drivers import run
 from tenantkv.transport.connection import NamespacedMixin
-from tenantkv.transport.pool import MAX_CONNECTIONS, NamespacedConnectionPool, PoolView
+from tenantkv.transport.pool import (
+    MAX_CONNECTIONS,
+    NamespacedConnectionPool,
+    PoolView,
+    connection_of,
+)
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.session import decode_deep, packer_of
@@ -107,6 +112,8 @@ class TenantRedis(redis.Redis):
         return self._execute(name, args, options)
 
     def _execute(self, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self.connection is not None:
+            connection_of(self.connection).revive()
         if not self._is_lean or self.connection is not None:
             return super().execute_command(*args, **options)
         pool = self.connection_pool

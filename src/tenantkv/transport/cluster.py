@@ -47,7 +47,12 @@ from tenantkv.transport.connect import Target
 from tenantkv.transport.connection import NamespacedConnection, NamespacedSSLConnection
 from tenantkv.transport.drivers import drive, exchange
 from tenantkv.transport.pool import NamespacedConnectionPool
-from tenantkv.transport.redis_py import cluster_retries, marked_for_reconnect, transaction_of
+from tenantkv.transport.redis_py import (
+    CAN_MARK,
+    cluster_retries,
+    marked_for_reconnect,
+    transaction_of,
+)
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import default_retry
 from tenantkv.transport.session import decode_deep
@@ -55,9 +60,10 @@ from tenantkv.transport.session import decode_deep
 Result = TypeVar("Result")
 
 
-class _Asking:
+class _NodeConnection:
     """Sends nothing between ASKING and the command that it is for, such as a registration."""
 
+    is_outdated = False
     _asked = False
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
@@ -73,20 +79,34 @@ class _Asking:
         self._asked = args[0] == "ASKING"
 
 
-class ClusterConnection(_Asking, NamespacedConnection):
+class ClusterConnection(_NodeConnection, NamespacedConnection):
     """A TCP connection to a cluster's node, which speaks in own names."""
 
 
-class ClusterSSLConnection(_Asking, NamespacedSSLConnection):
+class ClusterSSLConnection(_NodeConnection, NamespacedSSLConnection):
     """A TLS connection to a cluster's node, which speaks in own names."""
 
 
 class ClusterNodePool(NamespacedConnectionPool):
     """The connections to one node."""
 
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections; before redis-py 6, those in use when they come back.
+
+        It closed them under other threads' commands whenever it asked for the nodes anew.
+        """
+        if CAN_MARK or not inuse_connections:
+            super().disconnect(inuse_connections)
+            return
+        with self._lock:
+            for connection in self._in_use_connections:
+                connection.is_outdated = True
+        super().disconnect(inuse_connections=False)
+
     def release(self, connection: Any) -> None:
         """Take a connection back, closed if the cluster has changed meanwhile."""
-        if marked_for_reconnect(connection):
+        if connection.is_outdated or marked_for_reconnect(connection):
+            connection.is_outdated = False
             connection.disconnect()
         super().release(connection)
 

@@ -276,6 +276,14 @@ class NamespacedMixin:
             self._poller = (sock, poller)
         return not poller.poll(0)
 
+    def revive(self) -> None:
+        """Close a connection that died while nobody used it; the next command opens it again.
+
+        Pools look when they lend a connection; this is for clients that keep one.
+        """
+        if self.session.idle and socket_of(self) is not None and not self.is_ready():
+            self.disconnect()
+
     def repr_pieces(self) -> list[tuple[str, Any]]:
         """What the repr shows: never the prefix."""
         return [*super().repr_pieces(), ("namespace", self.namespace)]  # type: ignore[misc]

@@ -81,10 +81,11 @@ class NamespacedConnectionPool(redis.ConnectionPool):
 
     def reset(self) -> None:
         """Start anew, as in the child of a fork: with no connection and no lock that a thread holds."""
-        super().reset()
+        # First, as redis-py's own takes the lock (redis-py 8), and lets other threads pass at its end.
         self._lock = threading.RLock()
         self._released = threading.Condition(self._lock)
         self._waiters = 0
+        super().reset()
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """Return a connection that is open and has nothing left from before.

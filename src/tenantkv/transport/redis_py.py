@@ -11,6 +11,7 @@ import inspect
 import os
 from typing import Any
 
+from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
@@ -102,9 +103,9 @@ def asyncio_arguments(options: dict[str, Any]) -> dict[str, Any]:
 
     Before redis-py 8 the asyncio ones had no maintenance notifications that could be switched off.
     """
-    from redis.asyncio.connection import AbstractConnection
+    from redis.asyncio.connection import AbstractConnection as AsyncConnection
 
-    known = inspect.signature(AbstractConnection.__init__).parameters
+    known = inspect.signature(AsyncConnection.__init__).parameters
     name = "maint_notifications_config"
     return options if name in known else {k: v for k, v in options.items() if k != name}
 
@@ -145,6 +146,10 @@ def async_cluster_retries(policy: Any) -> dict[str, Any]:
     if hasattr(Retry, "get_retries"):
         return {"retry": policy}
     return {"cluster_error_retry_attempts": 0, "connection_error_retry_attempts": 0}
+
+
+#: Whether connections can be marked to be opened anew, rather than closed at once (redis-py 6).
+CAN_MARK = hasattr(AbstractConnection, "mark_for_reconnect")
 
 
 def marked_for_reconnect(connection: Any) -> bool:

@@ -81,6 +81,7 @@ class Session:
         "registrar",
         "subscribed",
         "transaction",
+        "watching",
     )
 
     def __init__(self, namespace: Namespace | None, encoder: Any, database: Any) -> None:
@@ -92,6 +93,7 @@ class Session:
         self.pending: deque[Rule] = deque()
         self.transaction: list[Rule] | None = None
         self.subscribed = False
+        self.watching = False
         self.lost_unrepeatable = False
         # The rules that went out in one packet; callers repeat such a packet as a whole.
         self.batch: Sequence[Rule] = ()
@@ -204,21 +206,26 @@ class Session:
     def reset(self) -> None:
         """Forget the conversation, as the connection is gone."""
         # Of a packet whose last reply was lost, the first commands may be answered already.
-        self.lost_unrepeatable = bool(self.pending) and any(
-            not rule.repeatable for rules in (self.pending, self.batch) for rule in rules
+        self.lost_unrepeatable = bool(self.pending) and not (
+            may_repeat(self.pending) and may_repeat(self.batch)
         )
         self.not_sent(self.pending)
         self.pending.clear()
         self.batch = ()
         self.transaction = None
         self.subscribed = False
+        self.watching = False
         self.demoted = False
 
     @property
     def idle(self) -> bool:
         """Whether no reply is due and no state is left, so that the connection may serve anybody."""
         return not (
-            self.pending or self.transaction is not None or self.subscribed or self.demoted
+            self.pending
+            or self.transaction is not None
+            or self.subscribed
+            or self.watching
+            or self.demoted
         )
 
     def is_plain(self) -> bool:
@@ -275,10 +282,14 @@ class Session:
     def _settle_rule(self, rule: Rule, reply: Any, namespace: Namespace) -> Any:
         if rule.name == "MULTI":
             self.transaction = []
+        elif rule.name == "WATCH":
+            self.watching = True
+        elif rule.name == "UNWATCH":
+            self.watching = False
         elif rule.name == "DISCARD":
-            self.transaction = None
+            self.transaction, self.watching = None, False
         elif rule.name == "EXEC":
-            queued, self.transaction = self.transaction, None
+            queued, self.transaction, self.watching = self.transaction, None, False
             if not isinstance(reply, list) or queued is None:
                 return reply
             for position, (each, item) in enumerate(zip(queued, reply, strict=True)):
@@ -297,7 +308,7 @@ class Session:
         if self.pending:
             rule = self.pending.popleft()
             if rule.name in _ENDINGS:
-                self.transaction = None
+                self.transaction, self.watching = None, False
         if isinstance(error, ReadOnlyError) and not self.demoted:
             self.demoted = True
             # Only refused, so it may be repeated, unless a part of its packet was done before.
@@ -306,6 +317,19 @@ class Session:
                 mark_unrepeatable(error)
         if self.namespace is not None:
             redacted(error, self.namespace)
+
+
+def may_repeat(rules: Iterable[Rule]) -> bool:
+    """Whether commands that went out together do and answer the same when they are sent again.
+
+    Each for itself must be repeatable, and none may read what a later one has written by then.
+    """
+    has_read = False
+    for rule in rules:
+        if not rule.repeatable or (rule.writes and has_read):
+            return False
+        has_read = has_read or (rule.reads and not isinstance(rule, AsideRule))
+    return True
 
 
 def packer_of(encoder: Any) -> Packer:

@@ -1,0 +1,421 @@
+"""The envelope: a value that opens only where it was put, and only for its tenant.
+
+Format v1; every integer is little-endian::
+
+    0    0xC1       magic: in no UTF-8 text, and not how msgpack, pickle, JSON, zlib or gzip begin
+    1    suite      how it is protected: `suites` has the table
+    2    flags      bit 0: the payload is compressed (zlib); bit 1: it expires; all others are 0
+    3-6  key id     which key of the keyring, as the four bytes of its eight digits
+    7-   the suite's own form of the body, and its tag
+
+    body            expiry[4]? | payload; the expiry is in seconds since 1970, good to 2106
+    associated      PAE(header[7], kind, own name, field), authenticated and not stored
+
+PAE (pre-authentication encoding, as in PASETO) puts the number of pieces, and the length of each in
+front of it, as 8 bytes, so that no two lists of pieces give the same bytes.
+
+Laws of this file:
+
+1. Pure: the keyring, the clock and randomness come in from the shell.
+2. Nothing of a body is looked at before the tag is verified; the header is trusted for nothing but
+   finding the key, and is itself vouched for by the tag.
+3. Every failure to open is the same `OpenError`, but for a key id that the keyring does not have
+   (`UnknownKeyError`), which tells no more than the header says in clear.
+4. There is no way to plaintext: what is no envelope does not open. Suites are allow-listed, so that
+   "signed" cannot pass for "sealed".
+5. Memory is bounded: too long is refused before work, and inflating stops at the limit.
+
+``docs/formats.md`` and ``tests/vectors/envelope_v1.json`` freeze the format.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, NoReturn, get_args
+
+from tenantkv.errors import ConfigurationError, OpenError, SealError, UnknownKeyError
+from tenantkv.keyring import Key, Keyring
+from tenantkv.suites import CODES, MAKERS, NAMES, OVERHEADS, Suite, SuiteName
+
+Mode = Literal["seal", "sign"]
+
+# What a value is part of. A value of one kind does not open as another.
+Kind = Literal[
+    "cache",
+    "celery",
+    "chan",
+    "hash",
+    "hfield",
+    "kv",
+    "list",
+    "lock",
+    "queue",
+    "registry",
+    "session",
+    "set",
+    "stream",
+    "zset",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Kind, name and field.
+_Place = tuple[Kind, bytes, bytes]
+
+MAGIC = 0xC1
+HEADER_BYTES = 7
+LARGEST_VALUE_BYTES = 64 * 1024 * 1024
+
+_COMPRESSED = 1
+_EXPIRES = 2
+_KNOWN_FLAGS = _COMPRESSED | _EXPIRES
+_EXPIRY_BYTES = 4
+_LATEST_EXPIRY = 2**32 - 1
+_LENGTH = struct.Struct("<Q").pack
+_NO_FIELD = _LENGTH(0)
+
+# What each mode writes: for values, and for members that need equality.
+_WRITTEN: dict[Mode, tuple[SuiteName, SuiteName]] = {"seal": ("xaes", "siv"), "sign": ("sign", "sign")}
+
+
+def pae(*pieces: bytes) -> bytes:
+    """Return the pre-authentication encoding of `pieces`: no other list of pieces gives the same."""
+    return _LENGTH(len(pieces)) + b"".join(_LENGTH(len(piece)) + piece for piece in pieces)
+
+
+class Header(NamedTuple):
+    """What an envelope says of itself in clear.
+
+    Attributes:
+        suite: how it is protected.
+        is_compressed: whether the payload was compressed.
+        expires: whether it has an expiry.
+        key_id: eight hexadecimal digits.
+    """
+
+    suite: SuiteName
+    is_compressed: bool
+    expires: bool
+    key_id: str
+
+
+def read_header_unverified(blob: bytes) -> Header | None:
+    """Return what `blob` claims to be, or ``None`` if it cannot be an envelope.
+
+    Anybody can write a header. Decide nothing by it but where to look for a key, or what to tell.
+    """
+    if len(blob) < HEADER_BYTES or blob[0] != MAGIC:
+        return None
+    suite, flags = NAMES.get(blob[1]), blob[2]
+    if suite is None or flags & ~_KNOWN_FLAGS or len(blob) < HEADER_BYTES + OVERHEADS[suite]:
+        return None
+    # A member's envelope is the same for the same member, so it neither expires nor is compressed.
+    if suite == "siv" and flags:
+        return None
+    return Header(suite, bool(flags & _COMPRESSED), bool(flags & _EXPIRES), blob[3:7].hex())
+
+
+def is_envelope_unverified(blob: bytes) -> bool:
+    """Say whether `blob` looks like an envelope. Anybody can make one that looks so."""
+    return read_header_unverified(blob) is not None
+
+
+class _Form:
+    """One header that the keyring admits, with what it takes to seal and open under it."""
+
+    __slots__ = ("flags", "header", "heads", "shortest", "suite")
+
+    def __init__(self, name: SuiteName, flags: int, key: Key, suite: Suite) -> None:
+        self.flags = flags
+        self.suite = suite
+        self.header = bytes((MAGIC, CODES[name], flags)) + bytes.fromhex(key.id)
+        self.shortest = HEADER_BYTES + OVERHEADS[name]
+        # The associated data up to the name is the same for each kind, and is made once.
+        four = _LENGTH(4)
+        self.heads = {kind: four + pae(self.header, kind.encode())[8:] for kind in KINDS}
+
+    def associate(self, kind: Kind, name: bytes, field: bytes) -> bytes:
+        """Return ``pae(header, kind, name, field)``."""
+        head = self.heads.get(kind)
+        if head is None or type(name) is not bytes or type(field) is not bytes:
+            name, field = _check_place(kind, name, field)
+            head = self.heads[kind]
+        if field:
+            return head + _LENGTH(len(name)) + name + _LENGTH(len(field)) + field
+        return head + _LENGTH(len(name)) + name + _NO_FIELD
+
+
+class Sealer:
+    """Seals and opens values with the keys of one keyring. Immutable; threads may share it.
+
+    A value is bound to its kind, its key's own name and its field: anywhere else it does not open.
+    Replaying an old envelope of the same place is possible until it expires.
+
+    Args:
+        keyring: its primary key seals; primary and active keys open.
+        entropy: gives that many fresh random bytes, such as ``os.urandom``; never buffered.
+        clock: seconds since 1970, such as ``time.time``.
+        mode: ``"seal"`` encrypts; ``"sign"`` leaves values readable and vouches for them.
+        suites: which suites open: ``"xaes"``, ``"siv"``, ``"sign"``. What the mode itself writes if
+            left out; give more only while moving from one mode to the other.
+        compress: whether values are compressed where that makes them smaller. The length of an
+            envelope then tells about its content: never where a stranger has a part in the value.
+        largest_bytes: of a value, before compression.
+
+    Example:
+        >>> import os, time
+        >>> sealer = Sealer(Keyring.generate(bytes(range(96))), entropy=os.urandom, clock=time.time)
+        >>> sealed = sealer.seal(b"42", kind="kv", name=b"answer")
+        >>> sealer.open(sealed, kind="kv", name=b"answer")
+        b'42'
+    """
+
+    __slots__ = (
+        "_admitted",
+        "_allowed",
+        "_clock",
+        "_compress",
+        "_entropy",
+        "_keys",
+        "_largest",
+        "_longest",
+        "_outgoing",
+        "_retired",
+        "_suites",
+        "keyring",
+        "mode",
+    )
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        *,
+        entropy: Callable[[int], bytes],
+        clock: Callable[[], float],
+        mode: Mode = "seal",
+        suites: Iterable[SuiteName] | None = None,
+        compress: bool = False,
+        largest_bytes: int = LARGEST_VALUE_BYTES,
+    ) -> None:
+        self._allowed = _check_suites(mode, suites)
+        if not 1 <= largest_bytes <= LARGEST_VALUE_BYTES:
+            raise ConfigurationError(f"largest_bytes is a number from 1 to {LARGEST_VALUE_BYTES}")
+        self.keyring = keyring
+        self.mode: Mode = mode
+        self._entropy = entropy
+        self._clock = clock
+        self._compress = compress
+        self._largest = largest_bytes
+        self._longest = largest_bytes + HEADER_BYTES + max(OVERHEADS.values()) + _EXPIRY_BYTES
+        self._keys = {key.id: key for key in keyring.keys if key.state != "retired"}
+        self._retired = frozenset(key.id for key in keyring.keys if key.state == "retired")
+        # Filled as they are needed, since deriving keys costs more than sealing. Two threads that
+        # make the same entry make equal ones. Bounded: only headers of our own keys get in.
+        self._suites: dict[tuple[str, SuiteName], Suite] = {}
+        self._admitted: dict[bytes, _Form] = {}
+        self._outgoing: dict[tuple[bool, int], _Form] = {}
+
+    def seal(
+        self,
+        value: bytes,
+        *,
+        kind: Kind,
+        name: bytes,
+        field: bytes = b"",
+        expires: float | None = None,
+        compress: bool | None = None,
+    ) -> bytes:
+        """Return `value` in an envelope that opens only for this kind, name and field.
+
+        Args:
+            value: at most ``largest_bytes``.
+            kind: what it is part of.
+            name: the key's own name, or what else stays the same while the value moves.
+            field: of a hash or stream; empty is the same as none.
+            expires: when it stops opening, in seconds since 1970, rounded up to a whole second.
+            compress: overrides the sealer's own setting; ``False`` for whatever is secret.
+
+        Raises:
+            SealError: the value is not bytes or too long, or ``expires`` lies in the past.
+            ConfigurationError: an unknown kind, or a name or field that is not bytes.
+        """
+        body, flags = value, 0
+        if compress is None:
+            compress = self._compress
+        if type(value) is not bytes or len(value) > self._largest or expires is not None or compress:
+            body, flags = self._fold(value, expires, compress, (kind, name, field))
+        form = self._outgoing.get((False, flags)) or self._make_outgoing(False, flags)
+        return form.header + form.suite.seal(body, form.associate(kind, name, field), self._entropy)
+
+    def seal_member(self, value: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
+        """Return `value` in the one envelope that it has in this place under the primary key.
+
+        For members of sets and sorted sets, fields of hashes, and whatever the server must find
+        again. Equal members look equal, which tells how often each occurs; it neither expires nor
+        is compressed. After a rotation the same member has another envelope.
+
+        Raises:
+            SealError: the value is not bytes or too long.
+            ConfigurationError: an unknown kind, or a name or field that is not bytes.
+        """
+        if type(value) is not bytes or len(value) > self._largest:
+            value = self._check_value(value, (kind, name, field))
+        form = self._outgoing.get((True, 0)) or self._make_outgoing(True, 0)
+        return form.header + form.suite.seal(value, form.associate(kind, name, field), self._entropy)
+
+    def open(self, blob: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
+        """Return the value that was sealed for this kind, name and field.
+
+        Raises:
+            OpenError: it was changed, moved, never sealed, sealed by another suite, for another place
+                or with a retired key, has expired, or is too long. It does not say which.
+            UnknownKeyError: the keyring has no such key; reading it again may help, once.
+            ConfigurationError: an unknown kind, or a name or field that is not bytes.
+        """
+        form = self._admitted.get(blob[:HEADER_BYTES]) if type(blob) is bytes else None
+        if form is None:
+            blob = _as_bytes(blob, (kind, name, field))
+            form = self._admit(blob, (kind, name, field))
+        associated = form.associate(kind, name, field)
+        body: bytes | None = None
+        if form.shortest <= len(blob) <= self._longest:
+            body = form.suite.open(blob[HEADER_BYTES:], associated)
+            # From here on the body is authentic.
+            if form.flags and body is not None:
+                body = self._unfold(body, form.flags)
+        if body is None:
+            raise OpenError(kind, name, field)
+        return body
+
+    def is_outdated(self, blob: bytes) -> bool:
+        """Say whether an envelope, **which opened**, was made by an older key or another suite."""
+        header = read_header_unverified(blob)
+        return header is None or (
+            header.key_id != self.keyring.primary.id or header.suite not in _WRITTEN[self.mode]
+        )
+
+    def _fold(
+        self, value: bytes, expires: float | None, compress: bool, place: _Place
+    ) -> tuple[bytes, int]:
+        """Return the body of a value that needs more than a copy, and the flags that tell of it."""
+        body, flags = self._check_value(value, place), 0
+        if compress:
+            smaller = zlib.compress(body, 1)
+            if len(smaller) < len(body):
+                body, flags = smaller, _COMPRESSED
+        if expires is not None:
+            body, flags = self._check_expiry(expires, place) + body, flags | _EXPIRES
+        return body, flags
+
+    def _unfold(self, body: bytes, flags: int) -> bytes | None:
+        """Return the payload of an authentic body, or ``None`` if it has expired or is no payload."""
+        if flags & _EXPIRES:
+            if len(body) < _EXPIRY_BYTES or self._clock() >= int.from_bytes(body[:_EXPIRY_BYTES], "little"):
+                return None
+            body = body[_EXPIRY_BYTES:]
+        if flags & _COMPRESSED:
+            return _inflate(body, self._largest)
+        return body
+
+    def _check_value(self, value: object, place: _Place) -> bytes:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise SealError(f"it is {type(value).__name__}, not bytes; encode it first", *place)
+        value = bytes(value)
+        if len(value) > self._largest:
+            raise SealError(f"it has {len(value)} bytes, and at most {self._largest} are sealed", *place)
+        return value
+
+    def _check_expiry(self, expires: float, place: _Place) -> bytes:
+        # Rounded up, so that nothing expires before it was meant to; the server's TTL is finer.
+        is_number = isinstance(expires, (int, float)) and math.isfinite(expires)
+        second = math.ceil(expires) if is_number else -1
+        if not self._clock() < second <= _LATEST_EXPIRY:
+            raise SealError(
+                "'expires' is not a time to come, in seconds since 1970 (the time now plus a TTL)", *place
+            )
+        return second.to_bytes(_EXPIRY_BYTES, "little")
+
+    def _make_outgoing(self, is_member: bool, flags: int) -> _Form:
+        suite = _WRITTEN[self.mode][is_member]
+        form = self._make(suite, flags, self.keyring.primary)
+        self._outgoing[is_member, flags] = form
+        return form
+
+    def _admit(self, blob: bytes, place: _Place) -> _Form:
+        header = read_header_unverified(blob)
+        if header is None or header.suite not in self._allowed or len(blob) > self._longest:
+            raise OpenError(*place)
+        key = self._keys.get(header.key_id)
+        if key is None:
+            if header.key_id in self._retired:
+                raise OpenError(*place)
+            raise UnknownKeyError(header.key_id, *place)
+        form = self._make(header.suite, blob[2], key)
+        self._admitted[form.header] = form
+        return form
+
+    def _make(self, name: SuiteName, flags: int, key: Key) -> _Form:
+        suite = self._suites.get((key.id, name))
+        if suite is None:
+            suite = self._suites[key.id, name] = MAKERS[name](key)
+        return _Form(name, flags, key, suite)
+
+    def __repr__(self) -> str:
+        return f"<Sealer {self.mode} {self.keyring.fingerprint} key={self.keyring.primary.id}>"
+
+    def __copy__(self) -> Sealer:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Sealer:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Sealer is not pickled, since the pickle would hold its keys")
+
+
+def _check_suites(mode: Mode, suites: Iterable[SuiteName] | None) -> frozenset[SuiteName]:
+    if mode not in _WRITTEN:
+        raise ConfigurationError(f"mode is 'seal' or 'sign', not {mode!r}")
+    written = frozenset(_WRITTEN[mode])
+    if suites is None:
+        return written
+    allowed = frozenset(suites)
+    unknown = sorted(map(str, allowed - CODES.keys()))
+    if unknown:
+        raise ConfigurationError(f"suites are {', '.join(sorted(CODES))}; {unknown[0]!r} is none")
+    if not written <= allowed:
+        missing = ", ".join(sorted(written - allowed))
+        raise ConfigurationError(f"mode {mode!r} writes {missing}, which has to be among the suites")
+    return allowed
+
+
+def _check_place(kind: Kind, name: object, field: object) -> tuple[bytes, bytes]:
+    if kind not in KINDS:
+        raise ConfigurationError(f"a kind is one of {', '.join(KINDS)}")
+    return _check_bytes("name", name), _check_bytes("field", field)
+
+
+def _check_bytes(what: str, given: object) -> bytes:
+    # Not memoryviews: their length need not be in bytes.
+    if not isinstance(given, (bytes, bytearray)):
+        raise ConfigurationError(f"the {what} of a sealed value is bytes, not {type(given).__name__}")
+    return bytes(given)
+
+
+def _as_bytes(blob: object, place: _Place) -> bytes:
+    if isinstance(blob, (bytes, bytearray, memoryview)):
+        return bytes(blob)
+    raise OpenError(*place)
+
+
+def _inflate(data: bytes, largest: int) -> bytes | None:
+    """Return the inflated data; ``None`` if it is none, or longer than `largest` bytes."""
+    inflater = zlib.decompressobj()
+    try:
+        payload = inflater.decompress(data, largest + 1)
+    except zlib.error:
+        return None
+    is_whole = inflater.eof and not inflater.unused_data
+    return payload if is_whole and len(payload) <= largest else None

@@ -1,0 +1,182 @@
+"""The three ways to protect a value; `envelope` has the header that says which one was used.
+
+==== ==================== ========== ================================ ========
+code suite                key label  what follows the header          overhead
+==== ==================== ========== ================================ ========
+0x11 XAES-256-GCM         value-aead nonce[24] | ciphertext | tag[16] 40 bytes
+0x12 HMAC-SHA256/128      sign       tag[16] | the body, readable     16 bytes
+0x13 AES-256-SIV          det-siv    siv[16] | ciphertext             16 bytes
+0x14 reserved: committing
+==== ==================== ========== ================================ ========
+
+Laws of this file:
+
+1. Pure: the nonce comes in. Every primitive is ``cryptography``'s, imported with the first object.
+2. Nothing leaves `open` that was not authenticated; ``None`` says "not authentic" and nothing else.
+3. Tags are compared by ``hmac.compare_digest`` only.
+4. Each suite has a key of its own, derived with its label, so that none can speak for another.
+5. No object shows or pickles its key, and threads may share each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
+
+from tenantkv.xaes import NONCE_BYTES, TAG_BYTES, XAES256GCM, double
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.hmac import HMAC
+
+    from tenantkv.keyring import Key
+
+SuiteName = Literal["xaes", "siv", "sign"]
+
+CODES: dict[SuiteName, int] = {"xaes": 0x11, "sign": 0x12, "siv": 0x13}
+NAMES: dict[int, SuiteName] = {code: name for name, code in CODES.items()}
+OVERHEADS: dict[SuiteName, int] = {"xaes": NONCE_BYTES + TAG_BYTES, "sign": TAG_BYTES, "siv": TAG_BYTES}
+
+
+class Suite(Protocol):
+    """What every suite does with a body and its associated data."""
+
+    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
+        """Return what follows the header; ``entropy(n)`` gives n random bytes."""
+        ...
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+        """Return the body of what follows the header, or ``None`` if it is not authentic."""
+        ...
+
+
+class _Keyed:
+    """Holds key material, and so is neither shown nor pickled."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is not pickled, since the pickle would hold its key")
+
+
+class Xaes(_Keyed):
+    """Seals under a random nonce: the same value never looks the same twice."""
+
+    __slots__ = ("_aead",)
+
+    def __init__(self, key: Key) -> None:
+        self._aead = XAES256GCM(key.derive("value-aead", 32))
+
+    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
+        """Return nonce, ciphertext and tag."""
+        # Never from a buffer: after fork(2), two processes would take the same bytes from it.
+        nonce = entropy(NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, body, associated)
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+        """Return the body, or ``None``."""
+        return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
+
+
+class Siv(_Keyed):
+    """Seals without a nonce: equal values in equal places look equal, and tell that much."""
+
+    __slots__ = ("_aead", "_invalid", "_nothing")
+
+    def __init__(self, key: Key) -> None:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+        secret = key.derive("det-siv", 64)
+        self._aead = AESSIV(secret)
+        self._invalid = InvalidTag
+        self._nothing = _EmptySiv(secret[:32])
+
+    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
+        """Return synthetic nonce and ciphertext; no randomness is drawn."""
+        if not body:
+            return self._nothing.tag(associated)
+        return self._aead.encrypt(body, [associated])
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+        """Return the body, or ``None``."""
+        if len(sealed) == TAG_BYTES:
+            return b"" if compare_digest(self._nothing.tag(associated), sealed) else None
+        try:
+            return self._aead.decrypt(sealed, [associated])
+        except self._invalid:
+            return None
+
+
+class _EmptySiv(_Keyed):
+    """AES-SIV of nothing (RFC 5297, 2.4), which OpenSSL before 3.5 cannot compute.
+
+    https://github.com/pyca/cryptography/issues/10958: there ``AESSIV`` refuses empty data.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def tag(self, associated: bytes) -> bytes:
+        """Return the 16 bytes that AES-SIV gives for no data and one piece of associated data."""
+        chain = double(self._cmac(bytes(16))) ^ int.from_bytes(self._cmac(associated), "big")
+        # Nothing, padded to a block, is a single bit in front.
+        last = double(chain.to_bytes(16, "big")) ^ 1 << 127
+        return self._cmac(last.to_bytes(16, "big"))
+
+    def _cmac(self, data: bytes) -> bytes:
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES
+        from cryptography.hazmat.primitives.cmac import CMAC
+
+        context = CMAC(AES(self._key))
+        context.update(data)
+        return context.finalize()
+
+
+class Sign(_Keyed):
+    """Leaves values readable and vouches for them.
+
+    Not faster than sealing: below 1 KB about the same, above slower, as there is hardware for AES.
+    """
+
+    __slots__ = ("_idle", "_new")
+
+    def __init__(self, key: Key) -> None:
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.hmac import HMAC
+
+        secret = key.derive("sign", 32)
+        self._new = lambda: HMAC(secret, SHA256())
+        # Copying a context spares setting up the key. Contexts must not be used by two threads at
+        # once, so each call takes one from here and puts it back (see `xaes`).
+        self._idle: list[HMAC] = []
+
+    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
+        """Return tag and body; no randomness is drawn."""
+        return self._tag(body, associated) + body
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+        """Return the body, or ``None``."""
+        body = sealed[TAG_BYTES:]
+        return body if compare_digest(self._tag(body, associated), sealed[:TAG_BYTES]) else None
+
+    def _tag(self, body: bytes, associated: bytes) -> bytes:
+        idle = self._idle
+        try:
+            keyed = idle.pop()
+        except IndexError:
+            keyed = self._new()
+        context = keyed.copy()
+        idle.append(keyed)
+        # The associated data says its own length, so no other pair gives the same bytes.
+        context.update(associated)
+        context.update(body)
+        return context.finalize()[:TAG_BYTES]
+
+
+MAKERS: dict[SuiteName, Callable[[Key], Suite]] = {"xaes": Xaes, "siv": Siv, "sign": Sign}
