@@ -1,6 +1,6 @@
 """A Flask application on a shared server: sessions, a cache and a rate limit through one client.
 
-    flask --app flask_app run
+flask --app flask_app run
 """
 
 import flask

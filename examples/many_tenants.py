@@ -24,7 +24,12 @@ def main(url: str = "embedded://?profile=shared") -> None:
 
     leaving = kv.child("customer-3")
     leaving.flushdb()
-    print("customer 3 has left:", leaving.dbsize(), "keys; customer 4 still has", kv.child("customer-4").dbsize())
+    print(
+        "customer 3 has left:",
+        leaving.dbsize(),
+        "keys; customer 4 still has",
+        kv.child("customer-4").dbsize(),
+    )
 
 
 if __name__ == "__main__":

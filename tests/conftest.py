@@ -24,6 +24,15 @@ _SERVER_FIXTURES = ("shared_server", "open_server", "any_server", "any_shared_se
 _PROGRAMS = [pytest.param(b, id=f"{b.product}-{b.version}") for b in installed()]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis-py-suite",
+        choices=("quick", "full"),
+        default="quick",
+        help="how much of redis-py's own tests tests/contract/test_redis_py_suite.py runs",
+    )
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Fail rather than skip when no real server can run: without one nothing is proved."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 
+
 class CuttingProxy:
     """Hands bytes on between clients and a server, and cuts the connection after a request.
 

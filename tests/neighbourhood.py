@@ -43,16 +43,12 @@ class Neighbourhood:
         self.namespace = Namespace(Keyring.generate(os.urandom(96)))
         self.kv = self.connect()
         self.naive = redis.Redis(unix_socket_path=server.socket_path, protocol=2)
-        self.other = tenantkv.connect(
-            server.url, namespace=Namespace(Keyring.generate(os.urandom(96)))
-        )
-        self._planted: dict[Any, Any] = {}
+        self.other = tenantkv.connect(server.url, namespace=Namespace(Keyring.generate(os.urandom(96))))
+        self._planted: Mapping[Any, Any] = {}
 
     def connect(self, **options: Any) -> Any:
         """Return another client of the tenant's."""
-        return tenantkv.connect(
-            self.server.url, namespace=self.namespace, registry=self.registry, **options
-        )
+        return tenantkv.connect(self.server.url, namespace=self.namespace, registry=self.registry, **options)
 
     def pool(self, **options: Any) -> Any:
         """Return a pool of the tenant's."""
@@ -144,9 +140,7 @@ class Neighbourhood:
     def _foreign(self) -> Mapping[Any, Any]:
         prefix = self.namespace.wire_prefix
         return {
-            place: value
-            for place, value in self.server.dump().items()
-            if not place[1].startswith(prefix)
+            place: value for place, value in self.server.dump().items() if not place[1].startswith(prefix)
         }
 
 

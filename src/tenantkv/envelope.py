@@ -31,120 +31,31 @@ Laws of this file:
 from __future__ import annotations
 
 import math
-import struct
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, NoReturn, get_args
+from typing import Literal, NoReturn
 
+from tenantkv.envelope_header import (
+    COMPRESSED,
+    EXPIRES,
+    Form,
+    Kind,
+    Place,
+    read_header_unverified,
+)
 from tenantkv.errors import ConfigurationError, OpenError, SealError, UnknownKeyError
 from tenantkv.keyring import Key, Keyring
-from tenantkv.suites import CODES, MAKERS, NAMES, OVERHEADS, Suite, SuiteName
+from tenantkv.suites import CODES, HEADER_BYTES, MAKERS, OVERHEADS, Entropy, Suite, SuiteName
 
 Mode = Literal["seal", "sign"]
 
-# What a value is part of. A value of one kind does not open as another.
-Kind = Literal[
-    "cache",
-    "celery",
-    "chan",
-    "hash",
-    "hfield",
-    "kv",
-    "list",
-    "lock",
-    "queue",
-    "registry",
-    "session",
-    "set",
-    "stream",
-    "zset",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-# Kind, name and field.
-_Place = tuple[Kind, bytes, bytes]
-
-MAGIC = 0xC1
-HEADER_BYTES = 7
 LARGEST_VALUE_BYTES = 64 * 1024 * 1024
 
-_COMPRESSED = 1
-_EXPIRES = 2
-_KNOWN_FLAGS = _COMPRESSED | _EXPIRES
 _EXPIRY_BYTES = 4
 _LATEST_EXPIRY = 2**32 - 1
-_LENGTH = struct.Struct("<Q").pack
-_NO_FIELD = _LENGTH(0)
 
 # What each mode writes: for values, and for members that need equality.
 _WRITTEN: dict[Mode, tuple[SuiteName, SuiteName]] = {"seal": ("xaes", "siv"), "sign": ("sign", "sign")}
-
-
-def pae(*pieces: bytes) -> bytes:
-    """Return the pre-authentication encoding of `pieces`: no other list of pieces gives the same."""
-    return _LENGTH(len(pieces)) + b"".join(_LENGTH(len(piece)) + piece for piece in pieces)
-
-
-class Header(NamedTuple):
-    """What an envelope says of itself in clear.
-
-    Attributes:
-        suite: how it is protected.
-        is_compressed: whether the payload was compressed.
-        expires: whether it has an expiry.
-        key_id: eight hexadecimal digits.
-    """
-
-    suite: SuiteName
-    is_compressed: bool
-    expires: bool
-    key_id: str
-
-
-def read_header_unverified(blob: bytes) -> Header | None:
-    """Return what `blob` claims to be, or ``None`` if it cannot be an envelope.
-
-    Anybody can write a header. Decide nothing by it but where to look for a key, or what to tell.
-    """
-    if len(blob) < HEADER_BYTES or blob[0] != MAGIC:
-        return None
-    suite, flags = NAMES.get(blob[1]), blob[2]
-    if suite is None or flags & ~_KNOWN_FLAGS or len(blob) < HEADER_BYTES + OVERHEADS[suite]:
-        return None
-    # A member's envelope is the same for the same member, so it neither expires nor is compressed.
-    if suite == "siv" and flags:
-        return None
-    return Header(suite, bool(flags & _COMPRESSED), bool(flags & _EXPIRES), blob[3:7].hex())
-
-
-def is_envelope_unverified(blob: bytes) -> bool:
-    """Say whether `blob` looks like an envelope. Anybody can make one that looks so."""
-    return read_header_unverified(blob) is not None
-
-
-class _Form:
-    """One header that the keyring admits, with what it takes to seal and open under it."""
-
-    __slots__ = ("flags", "header", "heads", "shortest", "suite")
-
-    def __init__(self, name: SuiteName, flags: int, key: Key, suite: Suite) -> None:
-        self.flags = flags
-        self.suite = suite
-        self.header = bytes((MAGIC, CODES[name], flags)) + bytes.fromhex(key.id)
-        self.shortest = HEADER_BYTES + OVERHEADS[name]
-        # The associated data up to the name is the same for each kind, and is made once.
-        four = _LENGTH(4)
-        self.heads = {kind: four + pae(self.header, kind.encode())[8:] for kind in KINDS}
-
-    def associate(self, kind: Kind, name: bytes, field: bytes) -> bytes:
-        """Return ``pae(header, kind, name, field)``."""
-        head = self.heads.get(kind)
-        if head is None or type(name) is not bytes or type(field) is not bytes:
-            name, field = _check_place(kind, name, field)
-            head = self.heads[kind]
-        if field:
-            return head + _LENGTH(len(name)) + name + _LENGTH(len(field)) + field
-        return head + _LENGTH(len(name)) + name + _NO_FIELD
 
 
 class Sealer:
@@ -192,7 +103,7 @@ class Sealer:
         self,
         keyring: Keyring,
         *,
-        entropy: Callable[[int], bytes],
+        entropy: Entropy,
         clock: Callable[[], float],
         mode: Mode = "seal",
         suites: Iterable[SuiteName] | None = None,
@@ -214,8 +125,8 @@ class Sealer:
         # Filled as they are needed, since deriving keys costs more than sealing. Two threads that
         # make the same entry make equal ones. Bounded: only headers of our own keys get in.
         self._suites: dict[tuple[str, SuiteName], Suite] = {}
-        self._admitted: dict[bytes, _Form] = {}
-        self._outgoing: dict[tuple[bool, int], _Form] = {}
+        self._admitted: dict[bytes, Form] = {}
+        self._outgoing: dict[tuple[bool, int], Form] = {}
 
     def seal(
         self,
@@ -247,7 +158,7 @@ class Sealer:
         if type(value) is not bytes or len(value) > self._largest or expires is not None or compress:
             body, flags = self._fold(value, expires, compress, (kind, name, field))
         form = self._outgoing.get((False, flags)) or self._make_outgoing(False, flags)
-        return form.header + form.suite.seal(body, form.associate(kind, name, field), self._entropy)
+        return form.suite.seal(form.header, body, form.associate(kind, name, field), self._entropy)
 
     def seal_member(self, value: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
         """Return `value` in the one envelope that it has in this place under the primary key.
@@ -263,7 +174,7 @@ class Sealer:
         if type(value) is not bytes or len(value) > self._largest:
             value = self._check_value(value, (kind, name, field))
         form = self._outgoing.get((True, 0)) or self._make_outgoing(True, 0)
-        return form.header + form.suite.seal(value, form.associate(kind, name, field), self._entropy)
+        return form.suite.seal(form.header, value, form.associate(kind, name, field), self._entropy)
 
     def open(self, blob: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
         """Return the value that was sealed for this kind, name and field.
@@ -281,7 +192,7 @@ class Sealer:
         associated = form.associate(kind, name, field)
         body: bytes | None = None
         if form.shortest <= len(blob) <= self._longest:
-            body = form.suite.open(blob[HEADER_BYTES:], associated)
+            body = form.suite.open(blob, associated)
             # From here on the body is authentic.
             if form.flags and body is not None:
                 body = self._unfold(body, form.flags)
@@ -296,30 +207,28 @@ class Sealer:
             header.key_id != self.keyring.primary.id or header.suite not in _WRITTEN[self.mode]
         )
 
-    def _fold(
-        self, value: bytes, expires: float | None, compress: bool, place: _Place
-    ) -> tuple[bytes, int]:
+    def _fold(self, value: bytes, expires: float | None, compress: bool, place: Place) -> tuple[bytes, int]:
         """Return the body of a value that needs more than a copy, and the flags that tell of it."""
         body, flags = self._check_value(value, place), 0
         if compress:
             smaller = zlib.compress(body, 1)
             if len(smaller) < len(body):
-                body, flags = smaller, _COMPRESSED
+                body, flags = smaller, COMPRESSED
         if expires is not None:
-            body, flags = self._check_expiry(expires, place) + body, flags | _EXPIRES
+            body, flags = self._check_expiry(expires, place) + body, flags | EXPIRES
         return body, flags
 
     def _unfold(self, body: bytes, flags: int) -> bytes | None:
         """Return the payload of an authentic body, or ``None`` if it has expired or is no payload."""
-        if flags & _EXPIRES:
+        if flags & EXPIRES:
             if len(body) < _EXPIRY_BYTES or self._clock() >= int.from_bytes(body[:_EXPIRY_BYTES], "little"):
                 return None
             body = body[_EXPIRY_BYTES:]
-        if flags & _COMPRESSED:
+        if flags & COMPRESSED:
             return _inflate(body, self._largest)
         return body
 
-    def _check_value(self, value: object, place: _Place) -> bytes:
+    def _check_value(self, value: object, place: Place) -> bytes:
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise SealError(f"it is {type(value).__name__}, not bytes; encode it first", *place)
         value = bytes(value)
@@ -327,7 +236,7 @@ class Sealer:
             raise SealError(f"it has {len(value)} bytes, and at most {self._largest} are sealed", *place)
         return value
 
-    def _check_expiry(self, expires: float, place: _Place) -> bytes:
+    def _check_expiry(self, expires: float, place: Place) -> bytes:
         # Rounded up, so that nothing expires before it was meant to; the server's TTL is finer.
         is_number = isinstance(expires, (int, float)) and math.isfinite(expires)
         second = math.ceil(expires) if is_number else -1
@@ -337,13 +246,13 @@ class Sealer:
             )
         return second.to_bytes(_EXPIRY_BYTES, "little")
 
-    def _make_outgoing(self, is_member: bool, flags: int) -> _Form:
+    def _make_outgoing(self, is_member: bool, flags: int) -> Form:
         suite = _WRITTEN[self.mode][is_member]
         form = self._make(suite, flags, self.keyring.primary)
         self._outgoing[is_member, flags] = form
         return form
 
-    def _admit(self, blob: bytes, place: _Place) -> _Form:
+    def _admit(self, blob: bytes, place: Place) -> Form:
         header = read_header_unverified(blob)
         if header is None or header.suite not in self._allowed or len(blob) > self._longest:
             raise OpenError(*place)
@@ -356,11 +265,11 @@ class Sealer:
         self._admitted[form.header] = form
         return form
 
-    def _make(self, name: SuiteName, flags: int, key: Key) -> _Form:
+    def _make(self, name: SuiteName, flags: int, key: Key) -> Form:
         suite = self._suites.get((key.id, name))
         if suite is None:
             suite = self._suites[key.id, name] = MAKERS[name](key)
-        return _Form(name, flags, key, suite)
+        return Form(name, flags, key, suite)
 
     def __repr__(self) -> str:
         return f"<Sealer {self.mode} {self.keyring.fingerprint} key={self.keyring.primary.id}>"
@@ -391,20 +300,7 @@ def _check_suites(mode: Mode, suites: Iterable[SuiteName] | None) -> frozenset[S
     return allowed
 
 
-def _check_place(kind: Kind, name: object, field: object) -> tuple[bytes, bytes]:
-    if kind not in KINDS:
-        raise ConfigurationError(f"a kind is one of {', '.join(KINDS)}")
-    return _check_bytes("name", name), _check_bytes("field", field)
-
-
-def _check_bytes(what: str, given: object) -> bytes:
-    # Not memoryviews: their length need not be in bytes.
-    if not isinstance(given, (bytes, bytearray)):
-        raise ConfigurationError(f"the {what} of a sealed value is bytes, not {type(given).__name__}")
-    return bytes(given)
-
-
-def _as_bytes(blob: object, place: _Place) -> bytes:
+def _as_bytes(blob: object, place: Place) -> bytes:
     if isinstance(blob, (bytes, bytearray, memoryview)):
         return bytes(blob)
     raise OpenError(*place)

@@ -1,11 +1,12 @@
-"""Files that hold secrets: read them safely, create them once, keep them out of git.
+"""Files that hold secrets: read them safely, create them once, replace them whole, keep them out of git.
 
 Laws of this file:
 
 1. What is checked is the open file, not its name: one ``open``, then ``fstat`` on the descriptor.
 2. A file appears complete or not at all: temporary file, fsync, link(2), fsync of the directory.
    Of several creators exactly one wins, and the others read what it wrote. (Measured with 16
-   processes: "exists, then write" gave two identities in 13 of 30 rounds, this in none.)
+   processes: "exists, then write" gave two identities in 13 of 30 rounds, this in none.) It is
+   replaced in the same way, with rename(2) in the place of link(2).
 3. No text of an error repeats what a file holds.
 
 POSIX only: Windows has no modes, owners or link(2) to rely on.
@@ -14,11 +15,14 @@ POSIX only: Windows has no modes, owners or link(2) to rely on.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -131,6 +135,52 @@ def create_secret_file(path: Path, text: str) -> bool:
         return _create(path, text)
     except OSError as error:
         raise KeyringError(f"cannot write {path}: {error.strerror}", source=str(path)) from None
+
+
+def replace_secret_file(path: Path, text: str) -> None:
+    """Replace `path`, whole and with the mode it has, so that every reader sees all of one document.
+
+    Raises:
+        KeyringError: the file cannot be written; then it is as it was.
+    """
+    try:
+        # Such as 0644, where a container's other users are meant to read it.
+        mode = stat.S_IMODE(path.stat().st_mode)
+        temporary = _write_temporary(path, text, mode)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise KeyringError(f"cannot write {path}: {error.strerror}", source=str(path)) from None
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of those who rewrite `path`: flock on a file beside it, which stays there.
+
+    Not on the file itself, which is another one after each rewrite.
+
+    Raises:
+        KeyringError: the lock's file cannot be opened.
+    """
+    beside = path.with_name(f".{path.name}.lock")
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(beside, flags, 0o600)
+    except OSError as error:
+        raise KeyringError(f"cannot write {beside}: {error.strerror}", source=str(path)) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            # A file system without locks: the caller compares generations.
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def drop_gitignore(directory: Path) -> None:
@@ -253,14 +303,8 @@ def _close_to_others(path: Path) -> None:
 
 
 def _create(path: Path, text: str) -> bool:
-    # mkstemp opens with O_EXCL and 0600; fchmod also undoes a umask that took our own bits.
-    descriptor, temporary = tempfile.mkstemp(prefix=".keyring-", dir=path.parent)
+    temporary = _write_temporary(path, text, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         try:
             os.link(temporary, path)
             created = True
@@ -271,6 +315,22 @@ def _create(path: Path, text: str) -> bool:
         os.unlink(temporary)
     _sync_directory(path.parent)
     return created
+
+
+def _write_temporary(path: Path, text: str, mode: int) -> str:
+    """Write `text` to a new file beside `path`, down to the disk, and return its name."""
+    # mkstemp opens with O_EXCL and 0600; fchmod also undoes a umask that took our own bits.
+    descriptor, temporary = tempfile.mkstemp(prefix=".keyring-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
 
 
 def _sync_directory(path: Path) -> None:

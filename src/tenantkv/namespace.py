@@ -96,9 +96,7 @@ class Namespace:
         """
         if not name:
             raise ConfigurationError("a child namespace needs a name")
-        return Namespace(
-            self._keyring.child(name), placement=self.placement, path=(*self.path, name)
-        )
+        return Namespace(self._keyring.child(name), placement=self.placement, path=(*self.path, name))
 
     def redact(self, text: str) -> str:
         """Return `text` without this namespace's prefixes, for errors and logs."""
@@ -130,8 +128,9 @@ class Namespace:
         raise TypeError("a Namespace is pickled by reference only, and that needs 'import tenantkv'")
 
 
-# How servers quote a command that they do not know: its arguments, cut off after 128 characters.
-_QUOTED = re.compile(r"with args beginning with: (?=.{128})(?:.*[ ,])?(['`])([^'` ]+)\1,? ?\Z", re.DOTALL)
+# How servers quote a command that they do not know: its arguments, cut off after 128 bytes, which are
+# at least 32 characters.
+_QUOTED = re.compile(r"with args beginning with: (?=.{32})(?:.*[ ,])?(['`])([^'` ]+)\1,? ?\Z", re.DOTALL)
 
 
 def _without_cut(text: str, secret: str) -> str:

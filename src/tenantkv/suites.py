@@ -27,26 +27,33 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 from tenantkv.xaes import NONCE_BYTES, TAG_BYTES, XAES256GCM, double
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.hmac import HMAC
+    from cryptography.hazmat.primitives.hmac import HMAC as HMAC_
 
     from tenantkv.keyring import Key
 
+Entropy = Callable[[int], bytes]
 SuiteName = Literal["xaes", "siv", "sign"]
+
+HEADER_BYTES = 7
 
 CODES: dict[SuiteName, int] = {"xaes": 0x11, "sign": 0x12, "siv": 0x13}
 NAMES: dict[int, SuiteName] = {code: name for name, code in CODES.items()}
+# Beside the header, in bytes.
 OVERHEADS: dict[SuiteName, int] = {"xaes": NONCE_BYTES + TAG_BYTES, "sign": TAG_BYTES, "siv": TAG_BYTES}
+
+_SEALED_FROM = HEADER_BYTES + NONCE_BYTES
+_SIGNED_FROM = HEADER_BYTES + TAG_BYTES
 
 
 class Suite(Protocol):
     """What every suite does with a body and its associated data."""
 
-    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
-        """Return what follows the header; ``entropy(n)`` gives n random bytes."""
+    def seal(self, header: bytes, body: bytes, associated: bytes, entropy: Entropy) -> bytes:
+        """Return the envelope: `header` and what follows it; ``entropy(n)`` gives n random bytes."""
         ...
 
-    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
-        """Return the body of what follows the header, or ``None`` if it is not authentic."""
+    def open(self, blob: bytes, associated: bytes) -> bytes | None:
+        """Return the body of an envelope of at least the shortest length; ``None`` if not authentic."""
         ...
 
 
@@ -70,15 +77,15 @@ class Xaes(_Keyed):
     def __init__(self, key: Key) -> None:
         self._aead = XAES256GCM(key.derive("value-aead", 32))
 
-    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
-        """Return nonce, ciphertext and tag."""
+    def seal(self, header: bytes, body: bytes, associated: bytes, entropy: Entropy) -> bytes:
+        """Return header, nonce, ciphertext and tag."""
         # Never from a buffer: after fork(2), two processes would take the same bytes from it.
         nonce = entropy(NONCE_BYTES)
-        return nonce + self._aead.encrypt(nonce, body, associated)
+        return header + nonce + self._aead.encrypt(nonce, body, associated)
 
-    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+    def open(self, blob: bytes, associated: bytes) -> bytes | None:
         """Return the body, or ``None``."""
-        return self._aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated)
+        return self._aead.decrypt(blob[HEADER_BYTES:_SEALED_FROM], blob[_SEALED_FROM:], associated)
 
 
 class Siv(_Keyed):
@@ -95,14 +102,15 @@ class Siv(_Keyed):
         self._invalid = InvalidTag
         self._nothing = _EmptySiv(secret[:32])
 
-    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
-        """Return synthetic nonce and ciphertext; no randomness is drawn."""
+    def seal(self, header: bytes, body: bytes, associated: bytes, entropy: Entropy) -> bytes:
+        """Return header, synthetic nonce and ciphertext; no randomness is drawn."""
         if not body:
-            return self._nothing.tag(associated)
-        return self._aead.encrypt(body, [associated])
+            return header + self._nothing.tag(associated)
+        return header + self._aead.encrypt(body, [associated])
 
-    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+    def open(self, blob: bytes, associated: bytes) -> bytes | None:
         """Return the body, or ``None``."""
+        sealed = blob[HEADER_BYTES:]
         if len(sealed) == TAG_BYTES:
             return b"" if compare_digest(self._nothing.tag(associated), sealed) else None
         try:
@@ -151,19 +159,19 @@ class Sign(_Keyed):
         from cryptography.hazmat.primitives.hmac import HMAC
 
         secret = key.derive("sign", 32)
-        self._new = lambda: HMAC(secret, SHA256())
+        self._new: Callable[[], HMAC_] = lambda: HMAC(secret, SHA256())
         # Copying a context spares setting up the key. Contexts must not be used by two threads at
         # once, so each call takes one from here and puts it back (see `xaes`).
-        self._idle: list[HMAC] = []
+        self._idle: list[HMAC_] = []
 
-    def seal(self, body: bytes, associated: bytes, entropy: Callable[[int], bytes]) -> bytes:
-        """Return tag and body; no randomness is drawn."""
-        return self._tag(body, associated) + body
+    def seal(self, header: bytes, body: bytes, associated: bytes, entropy: Entropy) -> bytes:
+        """Return header, tag and body; no randomness is drawn."""
+        return header + self._tag(body, associated) + body
 
-    def open(self, sealed: bytes, associated: bytes) -> bytes | None:
+    def open(self, blob: bytes, associated: bytes) -> bytes | None:
         """Return the body, or ``None``."""
-        body = sealed[TAG_BYTES:]
-        return body if compare_digest(self._tag(body, associated), sealed[:TAG_BYTES]) else None
+        body, tag = blob[_SIGNED_FROM:], blob[HEADER_BYTES:_SIGNED_FROM]
+        return body if compare_digest(self._tag(body, associated), tag) else None
 
     def _tag(self, body: bytes, associated: bytes) -> bytes:
         idle = self._idle

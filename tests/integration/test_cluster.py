@@ -110,9 +110,7 @@ async def test_keys_lie_where_their_wire_names_belong_asyncio(akv, watched, name
     await asyncio.gather(*(akv.set(name, name) for name in NAMES))
     values = await asyncio.gather(*(akv.get(name) for name in NAMES))
     assert values == [name.encode() for name in NAMES]
-    assert watched.dump_keys() - set(NEIGHBOUR) == {
-        namespace.wire_name(name.encode()) for name in NAMES
-    }
+    assert watched.dump_keys() - set(NEIGHBOUR) == {namespace.wire_name(name.encode()) for name in NAMES}
     assert akv.reinitialize_counter == 0
 
 
@@ -392,16 +390,17 @@ def test_sharded_pubsub(kv, watched, namespace):
         assert kv.spublish(channel, channel) == 1
     got = messages(lambda: pubsub.get_sharded_message(timeout=0.1), len(channels))
     assert got == sorted((channel.encode(), channel.encode()) for channel in channels)
+    # Those of an earlier test's namespace may not have gone yet.
+    wires = {namespace.channel_prefix + channel.encode() for channel in channels}
     for node in watched.nodes:
-        for wire in node.operator().execute_command("PUBSUB SHARDCHANNELS"):
-            assert serving(watched, key_slot(wire)) is node
-            assert wire.startswith(namespace.channel_prefix)
+        seen = set(node.operator().execute_command("PUBSUB SHARDCHANNELS"))
+        here = {wire for wire in wires if serving(watched, key_slot(wire)) is node}
+        assert seen & wires == here
+        assert not seen & {channel.encode() for channel in channels}
     pubsub.close()
 
 
-@pytest.mark.skipif(
-    not hasattr(async_redis_cluster, "ClusterPubSub"), reason="since redis-py 8"
-)
+@pytest.mark.skipif(not hasattr(async_redis_cluster, "ClusterPubSub"), reason="since redis-py 8")
 async def test_pubsub_asyncio(akv):
     pubsub = akv.pubsub()
     await pubsub.subscribe("news")
@@ -483,9 +482,7 @@ def test_threads_share_few_connections(kv):
 
 async def test_tasks_share_few_connections_asyncio(akv, watched):
     await asyncio.gather(*(akv.incr("n") for _ in range(300)))
-    await asyncio.gather(
-        *(akv.pipeline().incr("n").set(f"k{n}", 1).execute() for n in range(100))
-    )
+    await asyncio.gather(*(akv.pipeline().incr("n").set(f"k{n}", 1).execute() for n in range(100)))
     assert await akv.get("n") == b"400"
     for node in akv.get_nodes():
         assert len(node._connections) <= 16
@@ -516,8 +513,7 @@ class Migration:
         position = cluster.nodes.index(self.source)
         self.target = cluster.nodes[(position + 1) % len(cluster.nodes)]
         self.ids = {
-            node.port: node.operator().execute_command("CLUSTER MYID").decode()
-            for node in cluster.nodes
+            node.port: node.operator().execute_command("CLUSTER MYID").decode() for node in cluster.nodes
         }
 
     def begin(self):
@@ -538,9 +534,7 @@ class Migration:
                 "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "REPLACE", "KEYS", *names
             )
         for node in (self.target, self.source, *self.cluster.nodes):
-            node.operator().execute_command(
-                "CLUSTER SETSLOT", self.slot, "NODE", self.ids[self.target.port]
-            )
+            node.operator().execute_command("CLUSTER SETSLOT", self.slot, "NODE", self.ids[self.target.port])
 
 
 def test_a_slot_moves(kv, watched):
@@ -565,14 +559,10 @@ async def test_a_slot_moves_asyncio(akv, watched):
     move = Migration(watched, akv.keyslot("{m}there"))
     move.begin()
     assert await asyncio.gather(*(akv.get("{m}there") for _ in range(10))) == [b"1"] * 10
-    assert sorted(await asyncio.gather(*(akv.incr("{m}new") for _ in range(20)))) == list(
-        range(1, 21)
-    )
+    assert sorted(await asyncio.gather(*(akv.incr("{m}new") for _ in range(20)))) == list(range(1, 21))
     assert await akv.pipeline().incr("{m}new").get("{m}there").execute() == [21, b"1"]
     move.end()
-    assert sorted(await asyncio.gather(*(akv.incr("{m}new") for _ in range(20)))) == list(
-        range(22, 42)
-    )
+    assert sorted(await asyncio.gather(*(akv.incr("{m}new") for _ in range(20)))) == list(range(22, 42))
     assert await akv.pipeline().incr("{m}new").get("{m}there").execute() == [42, b"1"]
     assert set(await akv.keys("{m}*")) == {b"{m}there", b"{m}new"}
 
@@ -760,7 +750,7 @@ def test_without_scan_or_registry_the_reason_is_given(shared_cluster):
     for placement in ("spread", "slot"):
         own = Namespace(Keyring.generate(os.urandom(96)), placement=placement)
         kv = connect.connect(url(shared_cluster), namespace=own)
-        for call in (kv.keys, kv.dbsize, kv.randomkey, kv.flushdb, lambda: list(kv.scan_iter())):
+        for call in (kv.keys, kv.scan, kv.dbsize, kv.randomkey, kv.flushdb):
             with pytest.raises(ForbiddenCommandError, match="registry"):
                 call()
         kv.close()

@@ -103,6 +103,7 @@ def test_messages_of_a_dead_worker_come_back(place, module):
     module.broker.heartbeat_timeout = 50
     assert module.requeue_lost(module.broker) == 1
     again = next(iter(dead.consume("default", timeout=1000)))
+    assert again is not None
     assert again.message_id == taken.message_id
     assert b"dramatiq:__acks__." + dead.broker_id.encode() not in place.own_names()
 

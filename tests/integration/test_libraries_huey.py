@@ -105,7 +105,7 @@ def test_every_storage(place):
 def test_expiring_results_need_to_list_keys(place):
     """RedisExpireHuey finds its results by SCAN, with a bare client of its own making."""
 
-    class OwnStorage(huey.storage.RedisExpireStorage):
+    class OwnStorage(huey.storage.RedisExpireStorage):  # type: ignore[misc]
         redis_client = tenantkv.TenantRedis
 
     stock = huey.RedisExpireHuey("reports", connection_pool=place.pool(), expire_time=60)
@@ -113,9 +113,7 @@ def test_expiring_results_need_to_list_keys(place):
     assert stock.get("key", peek=True) == "ours"
     with pytest.raises(redis.ResponseError):
         stock.storage.result_items()
-    own = huey.Huey(
-        "reports", storage_class=OwnStorage, connection_pool=place.pool(), expire_time=60
-    )
+    own = huey.Huey("reports", storage_class=OwnStorage, connection_pool=place.pool(), expire_time=60)
     own.put("key2", "ours")
     if place.registry:
         assert len(own.storage.result_items()) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import limits
 import pytest
@@ -19,7 +20,7 @@ from limits.strategies import (
 import tenantkv
 from tests.neighbourhood import neighbourhood
 
-STRATEGIES = [FixedWindowRateLimiter, MovingWindowRateLimiter, SlidingWindowCounterRateLimiter]
+STRATEGIES: list = [FixedWindowRateLimiter, MovingWindowRateLimiter, SlidingWindowCounterRateLimiter]
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "registry"])
@@ -103,7 +104,9 @@ def test_limits(place, strategy):
 
 def test_a_short_window_passes(place):
     place.plant(plant_limits)
-    limiter = MovingWindowRateLimiter(RedisStorage("redis://", connection_pool=place.pool()))
+    # As Flask-Limiter makes it, of storage_uri= and storage_options=.
+    storage = limits.storage.storage_from_string("redis://", connection_pool=place.pool())
+    limiter = MovingWindowRateLimiter(storage)
     rate = limits.parse("2/1 second")
     assert [limiter.hit(rate, "x") for _ in range(3)] == [True, True, False]
     time.sleep(1.1)
@@ -142,12 +145,10 @@ async def test_limits_for_asyncio(place):
     from limits.aio.strategies import MovingWindowRateLimiter as AsyncMovingWindow
 
     place.plant(plant_limits)
-    pool = tenantkv.asyncio.connection_pool(
+    pool: Any = tenantkv.asyncio.connection_pool(
         place.server.url, namespace=place.namespace, registry=place.registry
     )
-    storage = AsyncRedisStorage(
-        "async+redis://", connection_pool=pool, implementation="redispy"
-    )
+    storage = AsyncRedisStorage("async+redis://", connection_pool=pool, implementation="redispy")
     limiter, rate = AsyncMovingWindow(storage), limits.parse("2/hour")
     assert [await limiter.hit(rate, "MovingWindowRateLimiter") for _ in range(3)] == [True, True, False]
     await pool.aclose()

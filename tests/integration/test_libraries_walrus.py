@@ -13,7 +13,7 @@ import tenantkv
 from tests.neighbourhood import neighbourhood
 
 
-class OwnDatabase(tenantkv.TenantRedis, walrus.Database):
+class OwnDatabase(tenantkv.TenantRedis, walrus.Database):  # type: ignore[misc]
     """With KEYS, SCAN and the like for one's own names, where the registry is on."""
 
 
@@ -78,14 +78,14 @@ def test_streams(db):
 
 
 def test_models(db):
-    class User(walrus.Model):
+    class User(walrus.Model):  # type: ignore[misc]
         __database__ = db
         __namespace__ = ""
         name = walrus.TextField(primary_key=True)
         age = walrus.IntegerField(index=True)
         bio = walrus.TextField(fts=True)
 
-    class Note(walrus.Model):
+    class Note(walrus.Model):  # type: ignore[misc]
         __database__ = db
         text = walrus.TextField()
         tags = walrus.ListField()

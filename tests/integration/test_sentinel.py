@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -85,22 +86,21 @@ def test_a_bounded_pool_waits(topology, namespace):
 
 def test_a_service_that_nobody_knows(topology, namespace):
     kv = connect.connect(
-        f"sentinel://{topology.url}/nobody/0", namespace=namespace, retry=redis.retry.Retry(
-            redis.backoff.NoBackoff(), 0
-        )
+        f"sentinel://{topology.url}/nobody/0",
+        namespace=namespace,
+        retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     )
     with pytest.raises(redis.sentinel.MasterNotFoundError):
         kv.get("a")
 
 
-def test_the_primary_dies_under_load(topology, namespace, record_property):
+def test_the_primary_dies_under_load(topology, namespace):
     kv = connect.connect(url(topology), namespace=namespace, socket_timeout=1.0)
     kv.set("before", "there")
     assert kv.wait(1, 5000) == 1
     log, stop = Log(), threading.Event()
     writers = [
-        threading.Thread(target=_write, args=(kv, log, f"t{number}", stop))
-        for number in range(THREADS)
+        threading.Thread(target=_write, args=(kv, log, f"t{number}", stop)) for number in range(THREADS)
     ]
     for writer in writers:
         writer.start()
@@ -114,9 +114,10 @@ def test_the_primary_dies_under_load(topology, namespace, record_property):
     stop.set()
     for writer in writers:
         writer.join(PATIENCE)
-    recovered = min(when for when, _ in log.acknowledged if when > elected) - elected
-    record_property("seconds from the election to the first write", round(recovered, 3))
-    record_property("failed writes", len(log.failed))
+    moments = sorted(when for when, _ in log.acknowledged)
+    pause = max(later - earlier for earlier, later in itertools.pairwise(moments))
+    print(f"no write for {pause:.2f} s, {len(log.failed)} failed writes")
+    assert pause < PATIENCE
     _check(topology, namespace, log, elected, kv.lrange("list", 0, -1), kv.get("before"))
     kv.close()
 
@@ -145,9 +146,7 @@ async def test_the_primary_dies_under_load_asyncio(topology, namespace):
     await kv.set("before", "there")
     assert await kv.wait(1, 5000) == 1
     log, stop = Log(), asyncio.Event()
-    tasks = [
-        asyncio.create_task(_awrite(kv, log, f"t{number}", stop)) for number in range(THREADS)
-    ]
+    tasks = [asyncio.create_task(_awrite(kv, log, f"t{number}", stop)) for number in range(THREADS)]
     while len(log.acknowledged) < 200:
         await asyncio.sleep(0.01)
     await asyncio.to_thread(topology.fail_over)

@@ -29,6 +29,7 @@ TIERS = {
     "commands": 1,
     "config": 1,
     "envelope": 1,
+    "envelope_header": 1,
     "errors": 1,
     "keyring": 1,
     "keyring_format": 1,

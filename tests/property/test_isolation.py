@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 import tenantkv
 from tenantkv import Keyring, Namespace
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, UnknownCommandError
+from tenantkv.ops.registry import RESERVED
 from tests.property.strategies import Step, spelled, steps
 from tests.servers import OPERATOR_WORD, RealServer, start_server
 from tests.shapes import SETUP, Shape, name_of
 from tests.twins import Outcome, alike, contents, of_reply, outcome, snapshot
 
 EXAMPLES = int(os.environ.get("TENANTKV_PROPERTY_EXAMPLES", "0"))
-SHORT = 300
+SHORT = 250
 
 # Commands whose effect is another on each server or at each moment: from then on only isolation is checked.
 DIVERGE = {
@@ -57,9 +58,9 @@ STRICTER = (
 class Side:
     """One tenant, its client, and the plain client that must be answered alike."""
 
-    def __init__(self, server: RealServer, twin: RealServer, number: int, protocol: int) -> None:
+    def __init__(self, server: RealServer, twin: RealServer, number: int, protocol: int, more: Any) -> None:
         self.namespace = Namespace(Keyring.generate(bytes([number + 1]) * 96))
-        self.client = tenantkv.connect(server.url, namespace=self.namespace, protocol=protocol)
+        self.client = tenantkv.connect(server.url, namespace=self.namespace, protocol=protocol, **more)
         options: dict[str, Any] = {"unix_socket_path": twin.socket_path, "db": number, "socket_timeout": 5}
         self.plain = redis.Redis(protocol=protocol, **options)
         self.reader = redis.Redis(protocol=2, **options)
@@ -72,10 +73,10 @@ class Side:
 class World:
     """A server with two tenants, and a private server."""
 
-    def __init__(self, server: RealServer, protocol: int) -> None:
+    def __init__(self, server: RealServer, protocol: int, **options: Any) -> None:
         self.server = server
         self.twin = start_server(server.profile, binary=server.server.binary)
-        self.sides = [Side(server, self.twin, number, protocol) for number in (0, 1)]
+        self.sides = [Side(server, self.twin, number, protocol, options) for number in (0, 1)]
         self.operator = server.operator()
         self.keys = f"{OPERATOR_WORD}KEYS" if server.profile == "shared" else "KEYS"
 
@@ -89,7 +90,6 @@ class World:
                     for command in SETUP:
                         lot.execute_command(*command)
                     lot.execute()
-        # As in the script's books of the test before.
         self.diverged = [False, False]
 
     def others(self, tenant: int) -> dict[bytes, Any]:
@@ -106,7 +106,8 @@ class World:
         """Return what a tenant has, and what its plain twin has."""
         side = self.sides[tenant]
         prefix = side.namespace.wire_prefix
-        own = [name for name in snapshot(self.operator, self.keys) if name.startswith(prefix)]
+        names = [name for name in snapshot(self.operator, self.keys) if name.startswith(prefix)]
+        own = [name for name in names if not name.startswith(prefix + RESERVED)]
         plain = side.reader.execute_command(self.keys, "*")
         return contents(self.operator, own, prefix), contents(side.reader, plain)
 
@@ -116,11 +117,20 @@ class World:
         self.twin.stop()
 
 
-@pytest.fixture(scope="module", params=["open-RESP2", "open-RESP3", "shared-RESP2", "shared-RESP3"])
+WORLDS = {
+    "open-RESP2": ("open_server", 2, {}),
+    "open-RESP3": ("open_server", 3, {}),
+    "shared-RESP2": ("shared_server", 2, {}),
+    "shared-RESP3": ("shared_server", 3, {}),
+    # Commands of our own ride along, whose replies must never be taken for the tenant's.
+    "shared-RESP3-registry": ("shared_server", 3, {"registry": True}),
+}
+
+
+@pytest.fixture(scope="module", params=list(WORLDS.values()), ids=list(WORLDS))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    profile, protocol = request.param.split("-RESP")
-    server = request.getfixturevalue(f"{profile}_server")
-    world = World(server, int(protocol))
+    server, protocol, options = request.param
+    world = World(request.getfixturevalue(server), protocol, **options)
     yield world
     world.close()
 

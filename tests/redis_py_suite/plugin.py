@@ -44,12 +44,12 @@ def _stay_away_from(ports: frozenset[int]) -> None:
     """Have connections to these ports refused, as if nobody listened."""
     connect = socket.socket.connect
 
-    def guarded(self: socket.socket, address: Any) -> None:
+    def guarded(self: Any, address: Any) -> None:
         if isinstance(address, tuple) and address[1] in ports:
             raise ConnectionRefusedError(f"tests stay away from port {address[1]}")
         connect(self, address)
 
-    socket.socket.connect = guarded  # type: ignore[method-assign]
+    setattr(socket.socket, "connect", guarded)  # noqa: B010
 
 
 class Outcomes:

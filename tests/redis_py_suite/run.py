@@ -112,9 +112,7 @@ class Verdict:
         )
 
 
-def run_tests(
-    job: Job, world: str, *, only: Iterable[str] = (), server: str | None = None
-) -> Outcomes:
+def run_tests(job: Job, world: str, *, only: Iterable[str] = (), server: str | None = None) -> Outcomes:
     """Run a job's files once, in a process of their own.
 
     Args:
@@ -136,9 +134,7 @@ def _server_config() -> dict[str, str]:
     return {"enable-debug-command": "local"}
 
 
-def _run_on(
-    server: RealServer, job: Job, world: str, home: Path, folder: Path, only: list[str]
-) -> Outcomes:
+def _run_on(server: RealServer, job: Job, world: str, home: Path, folder: Path, only: list[str]) -> Outcomes:
     report, wanted = folder / "report.json", folder / "only.txt"
     wanted.write_text("\n".join(only))
     command = [
@@ -206,15 +202,11 @@ def _unneeded(ours: Outcomes) -> list[Exemption]:
     return found
 
 
-def compare_all(
-    jobs: Sequence[Job], *, server: str | None = None, everything: bool = False
-) -> list[Verdict]:
+def compare_all(jobs: Sequence[Job], *, server: str | None = None, everything: bool = False) -> list[Verdict]:
     """Compare jobs, two at a time."""
     obtain()
     with ThreadPoolExecutor(2) as threads:
-        return list(
-            threads.map(lambda job: compare(job, server=server, everything=everything), jobs)
-        )
+        return list(threads.map(lambda job: compare(job, server=server, everything=everything), jobs))
 
 
 def quick_jobs() -> list[Job]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 from redis import asyncio as aredis
-from redis.backoff import FullJitterBackoff
+from redis.backoff import NoBackoff
 
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
@@ -38,8 +38,8 @@ from tenantkv.transport.retry import AsyncSafeRetry, SafeRetry
 #: slot: the whole namespace behind one hash tag.
 WORLDS = ("direct", "child", "registry", "slot")
 
-# Our policy; but their tests take a server away and look at the clock.
-_SHORT_WAITS = FullJitterBackoff(cap=0.05, base=0.01)
+# Our policy without its waits: their tests take the server away and look at the clock.
+_WAITS = NoBackoff()
 _RETRIES = 3
 
 _SYNC = {
@@ -89,19 +89,15 @@ class Swap:
 
     def pool(self, **options: Any) -> Any:
         """Stand in for ``redis.ConnectionPool``."""
-        options.setdefault("retry", SafeRetry(_SHORT_WAITS, _RETRIES))
+        options.setdefault("retry", SafeRetry(_WAITS, _RETRIES))
         kind = options.pop("connection_class", redis.Connection)
-        return self._dressed(
-            NamespacedConnectionPool(_SYNC[kind], namespace=self.namespace, **options)
-        )
+        return self._dressed(NamespacedConnectionPool(_SYNC[kind], namespace=self.namespace, **options))
 
     def async_pool(self, **options: Any) -> Any:
         """Stand in for ``redis.asyncio.ConnectionPool``."""
-        options.setdefault("retry", AsyncSafeRetry(_SHORT_WAITS, _RETRIES))
+        options.setdefault("retry", AsyncSafeRetry(_WAITS, _RETRIES))
         kind = options.pop("connection_class", aredis.Connection)
-        return self._dressed(
-            AsyncNamespacedConnectionPool(_ASYNC[kind], namespace=self.namespace, **options)
-        )
+        return self._dressed(AsyncNamespacedConnectionPool(_ASYNC[kind], namespace=self.namespace, **options))
 
     def _dressed(self, pool: Any) -> Any:
         if self.world == "registry":

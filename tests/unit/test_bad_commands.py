@@ -23,6 +23,7 @@ from tenantkv.errors import (
     TenantKVError,
     UnknownCommandError,
 )
+from tenantkv.transport.redis_py import LEAN
 from tests.servers import RealServer
 
 SECRET = "a-value-that-no-error-may-repeat"
@@ -78,7 +79,8 @@ FORBIDDEN = [
 ]
 
 MALFORMED = [
-    (),
+    # redis-py's own path has an IndexError for no command at all.
+    *([()] if LEAN else []),
     ("",),
     (" ",),
     (b"\t\n",),
@@ -330,7 +332,8 @@ def test_truncated_prefix_in_the_servers_words(
     open_server: RealServer, namespace: Namespace, kv: Any
 ) -> None:
     """A server quotes the first 128 characters of an unknown command; the cut may fall into a prefix."""
-    for padding in range(0, 60):
-        with pytest.raises(redis.ResponseError, match="unknown command") as caught:
-            kv.execute_command("TDIGEST.MERGE", "d", 2, "x" * padding, "b", "OVERRIDE")
-        assert namespace.keyring.prefix[:3] not in str(caught.value)
+    for letter in ("x", "\U0001f511"):  # the server counts bytes
+        for padding in range(60):
+            with pytest.raises(redis.ResponseError, match="unknown command") as caught:
+                kv.execute_command("TDIGEST.MERGE", "d", 2, letter * padding, "b", "OVERRIDE")
+            assert namespace.keyring.prefix[:3] not in str(caught.value)

@@ -76,9 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _introduce(server: embedded.EmbeddedServer) -> None:
-    output.print_text(f"A real {server.product} {server.version} on a socket of our own, with the limits of a")
-    output.print_text("shared one: no password, no ACL, everything may be evicted, and no KEYS, SCAN, CLIENT,")
-    output.print_text("CONFIG, MONITOR or FLUSHDB. Two tenants, anna and ben, who have never heard of each other:")
+    output.print_text(
+        f"A real {server.product} {server.version} on a socket of our own, with the limits of a"
+    )
+    output.print_text(
+        "shared one: no password, no ACL, everything may be evicted, and no KEYS, SCAN, CLIENT,"
+    )
+    output.print_text(
+        "CONFIG, MONITOR or FLUSHDB. Two tenants, anna and ben, who have never heard of each other:"
+    )
 
 
 def _show(number: int, step: Step) -> None:
@@ -107,9 +113,7 @@ def steps(server: embedded.EmbeddedServer) -> Iterator[Step]:
 def _tenant(url: str) -> Any:
     # Identities of the moment; a tool's own is made once, by `tenantkv init`.
     keyring = tenantkv.Keyring.generate(os.urandom(96))
-    return tenantkv.connect(
-        url, namespace=tenantkv.Namespace(keyring), registry=True, decode_responses=True
-    )
+    return tenantkv.connect(url, namespace=tenantkv.Namespace(keyring), registry=True, decode_responses=True)
 
 
 def _same_names(anna: Any, ben: Any) -> Step:

@@ -32,6 +32,10 @@ COMMANDS = (
     Command("init", "tenantkv.cli.init", "make this tenant's identity, once"),
     Command("show", "tenantkv.cli.show", "show the identity and the server in use, no secrets"),
     Command("name", "tenantkv.cli.name", "show under which name the server stores a key"),
+    Command("key", "tenantkv.cli.key", "list, add, promote and retire the keys that seal"),
+    Command("seal", "tenantkv.cli.seal", "seal standard input as a value"),
+    Command("open", "tenantkv.cli.open", "open a sealed value from standard input"),
+    Command("scan", "tenantkv.cli.scan", "tell whether values would be refused as plaintext secrets"),
     Command("demo", "tenantkv.cli.demo", "a guided run with two tenants on a server of our own"),
     Command("completion", "tenantkv.cli.completion", "print a completion script for a shell"),
 )

@@ -41,9 +41,7 @@ class Usage:
     measured: int
 
 
-def emulate(
-    words: Sequence[bytes], registrar: Registrar | None, pick: Pick, now: float
-) -> Operation[Any]:
+def emulate(words: Sequence[bytes], registrar: Registrar | None, pick: Pick, now: float) -> Operation[Any]:
     """Answer one of the five commands, given as words; the reply in Python's terms, names as bytes.
 
     Args:
@@ -74,14 +72,14 @@ def _visible(names: Sequence[bytes]) -> list[bytes]:
     return [name for name in names if not name.startswith(RESERVED)]
 
 
-def _all_names(
-    command: str, registrar: Registrar | None, now: float
-) -> Operation[tuple[str, list[bytes]]]:
+def _all_names(command: str, registrar: Registrar | None, now: float) -> Operation[tuple[str, list[bytes]]]:
     """All names, the reserved ones among them, and their source: ``"scan"`` or ``"registry"``."""
     page = yield Command(("SCAN", 0, "COUNT", PAGE), absent_ok=True)
     if page is None:
         known = _registry_or_refuse(command, registrar)
-        return "registry", (yield from registry.read_all(known, now))
+        # Who empties a namespace wants nothing left, not even what may be about to be written.
+        grace = 0.0 if command == "FLUSHDB" else None
+        return "registry", (yield from registry.read_all(known, now, grace=grace))
     names = dict.fromkeys(page[1])
     while page[0] != b"0":
         page = yield Command(("SCAN", page[0], "COUNT", PAGE))
@@ -99,9 +97,7 @@ def _registry_or_refuse(command: str, registrar: Registrar | None) -> Registrar:
     return registrar
 
 
-def _scan(
-    words: list[bytes], registrar: Registrar | None, now: float
-) -> Operation[tuple[int, list[bytes]]]:
+def _scan(words: list[bytes], registrar: Registrar | None, now: float) -> Operation[tuple[int, list[bytes]]]:
     """SCAN from the registry: one shard a call, and its number as the cursor."""
     known = _registry_or_refuse("SCAN", registrar)
     options = {word: words[at] for word, at in scan_options(words)}
@@ -118,9 +114,7 @@ def _scan(
     return (shard + 1) % registry.SHARDS, names
 
 
-def _delete(
-    names: Sequence[bytes], source: str, registrar: Registrar | None, now: float
-) -> Operation[None]:
+def _delete(names: Sequence[bytes], source: str, registrar: Registrar | None, now: float) -> Operation[None]:
     for start in range(0, len(names), _DELETE_AT_ONCE):
         # One key a command: in a Cluster the keys of one command must share a slot.
         yield Batch([("UNLINK", name) for name in names[start : start + _DELETE_AT_ONCE]])
@@ -146,7 +140,7 @@ def usage(
     source, found = yield from _all_names("NAMESPACE_USAGE", registrar, now)
     names = _visible(found)
     chosen = sample(names)
-    size = immortal = measured = 0
+    size = immortal = measured = timed = 0
     for start in range(0, len(chosen), 250):
         lot = chosen[start : start + 250]
         replies = yield Batch(
@@ -156,6 +150,15 @@ def usage(
             if isinstance(memory, int):
                 size += memory
                 measured += 1
+            # -2: the key has gone meanwhile.
+            if isinstance(ttl, int) and ttl != -2:
+                timed += 1
                 immortal += ttl == -1
-    scale = len(names) / measured if measured else 0.0
-    return Usage(len(names), round(size * scale), round(immortal * scale), source, measured)
+    count = len(names)
+    return Usage(
+        count,
+        round(size * count / measured) if measured else 0,
+        round(immortal * count / timed) if timed else 0,
+        source,
+        measured,
+    )

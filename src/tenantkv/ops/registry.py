@@ -30,6 +30,9 @@ SHARDS = 64
 CAPACITY = 131_072
 REFRESH = 300.0
 LIFETIME = 30 * 24 * 3600
+#: Seconds for which a name stays though it has no key: it is registered just before its key is made, and
+#: the clocks of two machines differ.
+GRACE = 10.0
 #: Namespaces of one pool whose registrations are remembered; views of more begin anew.
 NAMESPACES = 1024
 
@@ -44,21 +47,25 @@ _CHORES_AT_ONCE = 2
 _CHORES_WAITING = 256
 _TRIM_AT_ONCE = 500
 _EXISTS_AT_ONCE = 500
-_TIDY_AT_ONCE = 100
+_TIDY_AT_ONCE = 50
 _SHARDS_AT_ONCE = 8
 
 # KEYS[1]    a shard (sorted set of own names)
 # KEYS[2..]  names to look at
 # ARGV[1]    now, Unix seconds
+# ARGV[2]    names that were registered later than this stay, Unix seconds
 # returns    the names whose keys are gone; they have left the shard
-# The others move to the end of the queue of names that wait to be looked at. In a script, so that a name
-# which is written in between stays.
+# Names with keys move to the end of the queue of those that wait to be looked at. In a script, so that a
+# name which is written in between stays.
 TIDY = """\
 local gone={}
 for i=2,#KEYS do
   if redis.call('EXISTS',KEYS[i])==0 then
-    redis.call('ZREM',KEYS[1],KEYS[i])
-    gone[#gone+1]=KEYS[i]
+    local seen=redis.call('ZSCORE',KEYS[1],KEYS[i])
+    if seen and tonumber(seen)<=tonumber(ARGV[2]) then
+      redis.call('ZREM',KEYS[1],KEYS[i])
+      gone[#gone+1]=KEYS[i]
+    end
   else
     redis.call('ZADD',KEYS[1],'XX',ARGV[1],KEYS[i])
   end
@@ -97,6 +104,11 @@ class Registrar:
         self._since_lot = _REGISTRATIONS_PER_LOT
         self._chores: deque[Callable[[float], Aside]] = deque(maxlen=_CHORES_WAITING)
         self._owed: deque[bytes] = deque(maxlen=_CHORES_WAITING)
+
+    def knows(self, name: bytes, now: float) -> bool:
+        """Whether nothing has to be sent ahead of a command that writes `name` alone."""
+        shard = self._fresh_until[zlib.crc32(name) % SHARDS]
+        return shard.get(name, 0.0) > now and not self._owed
 
     def asides(self, names: Iterable[bytes], now: float) -> list[Aside]:
         """Return the commands to send ahead of one that writes `names`; most often none."""
@@ -231,13 +243,14 @@ def is_wrong_type(reply: Any) -> bool:
     return isinstance(reply, Exception) and str(reply).startswith("WRONGTYPE")
 
 
-def tidy_command(shard: int, names: Sequence[bytes], now: float) -> Words:
+def tidy_command(shard: int, names: Sequence[bytes], now: float, *, grace: float | None = None) -> Words:
     """Return the command that drops those of `names` whose keys are gone, and returns them."""
-    return ("EVAL", TIDY, 1 + len(names), shard_key(shard), *names, int(now))
+    until = int(now - (GRACE if grace is None else grace))
+    return ("EVAL", TIDY, 1 + len(names), shard_key(shard), *names, int(now), until)
 
 
 def read_shards(
-    shards: Sequence[int], registrar: Registrar | None, now: float
+    shards: Sequence[int], registrar: Registrar | None, now: float, *, grace: float | None = None
 ) -> Operation[list[bytes]]:
     """The names of some shards whose keys exist; those that are gone leave the registry.
 
@@ -246,6 +259,7 @@ def read_shards(
         registrar: the client's; names that it remembers count too, and are registered again if the
             server has lost them.
         now: Unix seconds.
+        grace: how old a registration is before it is dropped for the want of a key.
 
     Two round trips for each 500 names or less, and one more if some are gone or were lost.
     """
@@ -267,7 +281,8 @@ def read_shards(
         if registrar is not None:
             registrar.forget(gone)
         for start in range(0, len(gone), _TIDY_AT_ONCE):
-            repairs.append(tidy_command(shard, gone[start : start + _TIDY_AT_ONCE], now))
+            lot = gone[start : start + _TIDY_AT_ONCE]
+            repairs.append(tidy_command(shard, lot, now, grace=grace))
     if repairs:
         yield Batch(repairs)
     return there
@@ -305,12 +320,14 @@ def matching(names: Iterable[bytes], pattern: bytes) -> list[bytes]:
     return [name for name in names if regex.fullmatch(name)]
 
 
-def read_all(registrar: Registrar | None, now: float) -> Operation[list[bytes]]:
-    """Every registered name whose key exists."""
+def read_all(
+    registrar: Registrar | None, now: float, *, grace: float | None = None
+) -> Operation[list[bytes]]:
+    """Every registered name whose key exists; see `read_shards`."""
     names: list[bytes] = []
     for start in range(0, SHARDS, _SHARDS_AT_ONCE):
         shards = range(start, min(start + _SHARDS_AT_ONCE, SHARDS))
-        names += yield from read_shards(shards, registrar, now)
+        names += yield from read_shards(shards, registrar, now, grace=grace)
     return names
 
 
@@ -322,7 +339,8 @@ def drop(names: Sequence[bytes], now: float) -> Operation[None]:
     commands: list[Words] = []
     for shard, members in by_shard.items():
         for start in range(0, len(members), _TIDY_AT_ONCE):
-            commands.append(tidy_command(shard, members[start : start + _TIDY_AT_ONCE], now))
+            lot = members[start : start + _TIDY_AT_ONCE]
+            commands.append(tidy_command(shard, lot, now, grace=0.0))
     for start in range(0, len(commands), _SHARDS_AT_ONCE):
         yield Batch(commands[start : start + _SHARDS_AT_ONCE])
 

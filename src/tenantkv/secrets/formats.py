@@ -12,10 +12,12 @@ import base64
 import binascii
 import re
 from functools import cache
+from urllib.parse import unquote_to_bytes
 
 from tenantkv.secrets import shapes
-from tenantkv.secrets.formats_table import FORMATS, FRAMEWORK_HASHES, HASHES, MARKS, Format
+from tenantkv.secrets.formats_table import FORMATS, HASHES, MARKS, Format
 from tenantkv.secrets.names import STRONG
+from tenantkv.secrets.pickles import is_old_pickle, separated
 
 IN_TOKEN = ord("x")
 _GAP = b" "
@@ -26,6 +28,9 @@ _RUN = b"x" * 20
 # How far into a run a format may begin: a percent escape, a newline's "n" or a pickle's length byte can
 # be glued to its front. \u0022 glues five.
 _GLUED = (0, 1, 2, 5)
+_GLUING = frozenset(b"%\\\x8c\xd9")
+# What stands before the last part of a format of several runs.
+_PRECEDING = frozenset(b"./")
 
 
 def _by_start() -> dict[bytes, tuple[Format, ...]]:
@@ -37,10 +42,13 @@ def _by_start() -> dict[bytes, tuple[Format, ...]]:
 
 
 _STARTS = _by_start()
-_STARTING = frozenset(_STARTS)
 # Formats of several runs: the longest one is found, and what stands before it tells.
-_PRECEDED = tuple(row for row in FORMATS if not row.starts and row.before)
-_PRECEDING = frozenset(b"./")
+_PRECEDED = tuple(row for row in FORMATS if not row.starts)
+_PRECEDING_WORDS = (b"ya29", b"SG", b"hvs", b"hvb", b"hvr", b"atlasv1")
+_BEFORE_BYTES = 56
+
+# Ends every loop over candidates, whatever the input; ordinary values stay far below.
+_CANDIDATES = 4096
 
 _URL_CREDENTIALS = re.compile(
     rb"://[^\s/?#@:\"'<>\\]{0,64}:([^\s/?#@\"'<>\\]{3,256})@(?!sha(?:256|512):)[\w\[%$-]", re.ASCII
@@ -65,33 +73,44 @@ def find_format(
         mask: `mask_of(data)`.
         skip: rules that do not count.
     """
+    found = _find_plain(data, lowered, mask, skip)
+    if found is None and b"%" in data and (b"%3a" in lowered or b"%2f%2f" in lowered or b"%24" in data):
+        # A form or a query, in which colons, slashes and dollars are escaped.
+        decoded = unquote_to_bytes(data)
+        found = _find_plain(decoded, decoded.lower(), mask_of(decoded), skip)
+        return (found[0], data.find(b"%")) if found else None
+    if found is None and is_old_pickle(data):
+        inside = separated(data)
+        found = _find_plain(inside, inside.lower(), mask_of(inside), skip)
+        return (found[0], 0) if found else None
+    return found
+
+
+def _find_plain(data: bytes, lowered: bytes, mask: bytes, skip: frozenset[str]) -> tuple[str, int] | None:
     found = _find_run(data, mask, skip) if _RUN in mask else None
-    if found is None:
+    # The marks' strings are written out here, since this runs for every value.
+    if found is None and (b"-----BEGIN" in data or b"hook" in data or b"~" in data):
         found = _find_mark(data, skip)
-    if found is None and b"@" in data:
+    if found is None and b"@" in data and "url-credentials" not in skip:
         found = _find_url_credentials(data)
-    if found is None and b"$" in data:
+    if found is None and b"$" in data and "password-hash" not in skip:
         found = _find_hash(data)
-    if found is None:
+    if found is None and "authorization-header" not in skip:
         found = _find_authorization(data, lowered)
-    return None if found is None or found[0] in skip else found
+    return found
 
 
 def _find_run(data: bytes, mask: bytes, skip: frozenset[str]) -> tuple[str, int] | None:
     position = mask.find(_RUN)
     while position >= 0:
-        if (
-            data[position : position + 2] in _STARTING
-            or data[position + 1 : position + 3] in _STARTING
-            or data[position + 2 : position + 4] in _STARTING
-            or data[position + 5 : position + 7] in _STARTING
-        ):
-            for glued in _GLUED:
-                at = position + glued
-                for row in _STARTS.get(data[at : at + 2], ()):
-                    if row.rule not in skip and _is_format(row, data, at):
-                        return row.rule, at
-        if position and data[position - 1] in _PRECEDING:
+        # Whether anything is glued to its front shows in the byte before, or in CBOR's own.
+        is_glued = data[position - 1] in _GLUING or data[position] == 0x78
+        if is_glued or data[position : position + 2] in _STARTS:
+            for at in _GLUED if is_glued else (0,):
+                for row in _STARTS.get(data[position + at : position + at + 2], ()):
+                    if row.rule not in skip and _is_format(row, data, position + at):
+                        return row.rule, position + at
+        if data[position - 1] in _PRECEDING and _has_preceding_word(data, mask, position):
             for row in _PRECEDED:
                 if row.rule not in skip and _is_format(row, data, position):
                     return row.rule, position
@@ -102,46 +121,72 @@ def _find_run(data: bytes, mask: bytes, skip: frozenset[str]) -> tuple[str, int]
     return None
 
 
+def _has_preceding_word(data: bytes, mask: bytes, position: int) -> bool:
+    """Tell cheaply whether the run at `position` may be the last part of a known format."""
+    if data[position - 1 : position] == b"/":
+        return data[max(0, position - 3) : position] == b"1//"
+    begin = mask.rfind(_GAP, max(0, position - _BEFORE_BYTES), position - 1) + 1
+    word = data[begin : position - 1]
+    if word.endswith(_PRECEDING_WORDS) or (len(word) >= 17 and word[-17:-14] == b"pat"):
+        return True
+    return data.find(b"dp.", max(0, position - _BEFORE_BYTES), position) >= 0
+
+
 def _is_format(row: Format, data: bytes, position: int) -> bool:
     match = _compiled(row.pattern).match(data, position)
     if match is None:
         return False
-    # The placeholders of tutorials.
-    if shapes.is_placeholder(match[0][:256]):
+    if shapes.is_sample(match[0][:256]):
         return False
-    return not row.before or _compiled(row.before + rb"\Z").search(data[max(0, position - 48) : position]) is not None
+    if not row.before:
+        return True
+    before = data[max(0, position - _BEFORE_BYTES) : position]
+    return _compiled_before(row.before).search(before) is not None
+
+
+def _by_mark() -> dict[bytes, list[tuple[str, bytes]]]:
+    marks: dict[bytes, list[tuple[str, bytes]]] = {}
+    for rule, mark, pattern, _ in MARKS:
+        marks.setdefault(mark, []).append((rule, pattern))
+    return marks
+
+
+_MARKS = _by_mark()
 
 
 def _find_mark(data: bytes, skip: frozenset[str]) -> tuple[str, int] | None:
-    for rule, mark, pattern, _ in MARKS:
-        position = data.find(mark) if rule not in skip else -1
+    for mark, patterns in _MARKS.items():
+        position = data.find(mark)
         while position >= 0:
-            if _compiled(pattern).match(data, position):
-                return rule, position
+            for rule, pattern in patterns:
+                if rule not in skip and _compiled(pattern).match(data, position):
+                    return rule, position
             position = data.find(mark, position + len(mark))
     return None
 
 
 def _find_url_credentials(data: bytes) -> tuple[str, int] | None:
-    position = data.find(b"@")
-    while position >= 0:
-        start = data.rfind(b"://", max(0, position - 330), position)
+    last, position = 0, data.find(b"@")
+    for _ in range(_CANDIDATES):
+        if position < 0:
+            break
+        start = data.rfind(b"://", max(last, position - 330), position)
         if start >= 0:
             match = _URL_CREDENTIALS.match(data, start)
             if match and not shapes.is_placeholder(match[1]):
                 return "url-credentials", start
-        position = data.find(b"@", position + 1)
+        last, position = position, data.find(b"@", position + 1)
     return None
 
 
 def _find_hash(data: bytes) -> tuple[str, int] | None:
     match = _compiled(HASHES).search(data)
-    if match is None and (b"pbkdf2" in data or b"scrypt" in data):
-        match = _compiled(FRAMEWORK_HASHES).search(data)
     return ("password-hash", match.start()) if match else None
 
 
 def _find_authorization(data: bytes, lowered: bytes) -> tuple[str, int] | None:
+    if b"bearer " not in lowered and b"basic " not in lowered:
+        return None
     position = lowered.find(b"bearer ")
     while position >= 0:
         match = _BEARER.match(data, position + 7)
@@ -169,3 +214,8 @@ def _is_basic(token: bytes) -> bool:
 @cache
 def _compiled(pattern: bytes) -> re.Pattern[bytes]:
     return re.compile(pattern)
+
+
+@cache
+def _compiled_before(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(b"(?:" + pattern + rb")\Z")

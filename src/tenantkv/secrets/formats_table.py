@@ -41,7 +41,6 @@ FORMATS = (
     Format("google-oauth-secret", (b"GOCSPX-",), rb"GOCSPX-[A-Za-z0-9_-]{28}", "Google OAuth client secret"),
     Format("google-access-token", (), rb"[A-Za-z0-9_-]{20,500}", "Google access token", rb"ya29\."),
     Format("google-refresh-token", (), rb"0[A-Za-z0-9_-]{38,300}", "Google refresh token", rb"1//"),
-    Format("azure-client-secret", (), rb"", "Azure client secret, storage and service bus keys"),
     Format("npm-token", (b"npm_",), rb"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])", "npm token"),
     Format("pypi-token", (b"pypi-",), rb"pypi-AgE[A-Za-z0-9_-]{50,1000}", "PyPI token"),
     Format("docker-token", (b"dckr_",), rb"dckr_(?:pat|oat)_[A-Za-z0-9_-]{20,100}", "Docker token"),
@@ -63,8 +62,8 @@ FORMATS = (
     Format("terraform-token", (), rb"[A-Za-z0-9_=-]{60,80}", "Terraform Cloud token", rb"\.atlasv1\."),
     Format("shopify-token", (b"shp",), rb"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}", "Shopify token"),
     Format("square-token", (b"sq0",), rb"sq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,43}", "Square token"),
-    Format("square-token", (b"EAAA",), rb"EAAA[A-Za-z0-9_-]{60}(?![A-Za-z0-9_+/=-])", "Square access token", rb"(?:^|[^+/=A-Za-z0-9_-])"),
-    Format("telegram-token", (b"AA",), rb"AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])", "Telegram bot token", rb"(?:^|\D)(?:[A-Za-z%]\w)?\d{8,10}(?::|%3[aA])"),
+    Format("square-token", (b"EAAA",), rb"EAAA[A-Za-z0-9_-]{60}(?![A-Za-z0-9_+/=-])", "Square access token", rb"(?:^|[^+/A-Za-z0-9_-])"),
+    Format("telegram-token", (b"AA",), rb"AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])", "Telegram bot token", rb"\d{8,10}(?::|%3[aA])"),
     Format("discord-token", tuple(bytes((a, b)) for a in b"MNO" for b in b"DTjz"), rb"[MNO][DTjz][A-Za-z0-9_-]{21,26}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])", "Discord bot token"),
     Format("twilio-key", (b"SK",), rb"SK[0-9a-f]{32}(?![A-Za-z0-9_-])", "Twilio API key"),
     Format("digitalocean-token", (b"dop_", b"doo_", b"dor_"), rb"do[por]_v1_[a-f0-9]{64}", "DigitalOcean token"),
@@ -85,7 +84,7 @@ FORMATS = (
     Format("developer-token", (b"figd_", b"figo_"), rb"fig[do]_[A-Za-z0-9_-]{40,80}", "Figma token"),
     Format("developer-token", (b"ATATT3", b"ATCTT3", b"ATBB"), rb"AT(?:[AC]TT3[A-Za-z0-9_=-]{60,400}|BB[A-Za-z0-9]{32}(?![A-Za-z0-9_-]))", "Atlassian token"),
     Format("developer-token", (), rb"[a-f0-9]{64}", "Airtable token", rb"pat[A-Za-z0-9]{14}\."),
-    Format("developer-token", (b"dp1_", b"CFPAT-"), rb"CFPAT-[A-Za-z0-9_-]{43}", "Contentful token"),
+    Format("developer-token", (b"CFPAT-",), rb"CFPAT-[A-Za-z0-9_-]{43}", "Contentful token"),
     Format("developer-token", (b"tfp_",), rb"tfp_[A-Za-z0-9_-]{40,80}", "Typeform token"),
     Format("developer-token", (b"shippo_",), rb"shippo_(?:live|test)_[a-f0-9]{40}", "Shippo token"),
     Format("developer-token", (b"access-",), rb"access-(?:sandbox|development|production)-[a-f0-9-]{36}", "Plaid token"),
@@ -101,29 +100,30 @@ FORMATS = (
     Format("private-key", (b"b3BlbnNzaC1rZXktdjE",), rb"b3BlbnNzaC1rZXktdjE", "OpenSSH key without its armour"),
 )  # fmt: skip
 
-# Found by a distinct string rather than as a run: (rule, the string, pattern at it, what).
-# The string is looked for in the value as it is, and costs a pass over it, so it is long or rare.
+# Found by a string rather than as a run: (rule, the string, pattern at it, what). Looking for one costs a
+# pass over the value, so each stands for several rows or is rare;
+# `formats.py` looks for these strings (or a rare byte of them) before it comes here.
 MARKS = (
-    ("private-key", b"-----BEGIN", rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----", "private key in PEM or PGP armour"),
-    ("webhook-url", b"hooks.slack.com/", rb"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Z0-9][A-Za-z0-9/_-]{20,150}", "Slack webhook"),
-    ("webhook-url", b"/api/webhooks/", rb"/api/webhooks/\d{15,22}/[A-Za-z0-9_-]{50,100}", "Discord webhook"),
-    ("webhook-url", b".webhook.office.com/", rb"\.webhook\.office\.com/webhookb2/[A-Za-z0-9@/-]{60,250}", "Teams webhook"),
+    ("private-key", b"-----BEGIN", rb"-----BEGIN(?:[A-Z0-9 +]|%20){1,40}PRIVATE(?: |\+|%20)KEY", "private key in PEM or PGP armour"),
+    ("webhook-url", b"hook", rb"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Z0-9][A-Za-z0-9/_-]{20,150}", "Slack webhook"),
+    ("webhook-url", b"hook", rb"hooks/\d{15,22}/[A-Za-z0-9_-]{50,100}", "Discord webhook"),
+    ("webhook-url", b"hook", rb"hook\.office\.com/webhookb2/[A-Za-z0-9@/-]{60,250}", "Teams webhook"),
     ("azure-client-secret", b"Q~", rb"(?<=\d)Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~.-])", "Azure client secret"),
-    ("azure-client-secret", b"AccountKey=", rb"AccountKey=[A-Za-z0-9+/]{60,100}={0,2}", "Azure storage connection string"),
-    ("azure-client-secret", b"SharedAccessKey=", rb"SharedAccessKey=[A-Za-z0-9+/]{40,60}={0,2}", "Azure service bus connection string"),
 )  # fmt: skip
 
-# Password hashes, looked for only in values that have a dollar.
+# Password hashes, looked for only in values that have a dollar; each begins at its first dollar.
 HASHES = (
     rb"\$(?:2[abxy]\$\d\d\$[./A-Za-z0-9]{53}|argon2(?:id|i|d)\$v=\d{1,3}\$m=\d{1,9},"
     rb"|[156]\$(?:rounds=\d{1,9}\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{22,86}"
     rb"|(?:y|gy|7)\$[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9$]{20,130}"
     rb"|(?:scrypt|pbkdf2(?:-sha\d{1,3})?)\$[./A-Za-z0-9=,$]{20,200}"
-    rb"|apr1\$[./A-Za-z0-9]{1,8}\$[./A-Za-z0-9]{22})"
-)
-FRAMEWORK_HASHES = (
-    rb"(?:pbkdf2[_:]sha\d{1,3}[$:]\d{1,9}\$|scrypt:\d{1,9}:\d{1,3}:\d{1,3}\$|scrypt\$)"
-    rb"[A-Za-z0-9+/=.$_-]{1,80}\$[A-Za-z0-9+/=.$_-]{20,200}"
+    rb"|apr1\$[./A-Za-z0-9]{1,8}\$[./A-Za-z0-9]{22}"
+    # Werkzeug: scrypt:32768:8:1$salt$hex.
+    rb"|(?<=\d\$)[A-Za-z0-9]{6,32}\$[0-9a-f]{40,128}"
+    # Django: pbkdf2_sha256$600000$salt$base64 and scrypt$salt$16384$8$1$base64.
+    rb"|(?<=_sha\d\d\d\$)\d{1,9}\$[A-Za-z0-9]{1,64}\$[A-Za-z0-9+/=]{20,100}"
+    rb"|(?<=2_sha1\$)\d{1,9}\$[A-Za-z0-9]{1,64}\$[A-Za-z0-9+/=]{20,100}"
+    rb"|(?<=scrypt\$)[A-Za-z0-9]{1,64}\$\d{1,9}\$\d{1,4}\$\d{1,4}\$[A-Za-z0-9+/=]{20,200})"
 )
 
 # Rules that are not rows above: what they mean, for the docs.

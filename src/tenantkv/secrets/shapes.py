@@ -7,7 +7,7 @@ import re
 from tenantkv.secrets.names import PASSWORD, WEAK
 
 # A value is judged by what it starts with; no real secret needs more.
-MAX_VALUE_BYTES = 256
+MAX_VALUE_BYTES = 128
 
 _MINIMUM = {WEAK: 16, 2: 8, PASSWORD: 6}
 
@@ -21,8 +21,9 @@ _IDENTIFIER = _DIGITS + _LOWER + _UPPER + b"_.-:/"
 # Numbers, dates, versions, addresses, money: no letters but an exponent's or a zone's.
 _NUMBER = re.compile(rb"[-+$]?[\d.,:/%+TZe_ -]+")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-# Words with separators and at most a small number at the end: "my-app-secret-2", "sha256".
-_SLUG = re.compile(rb"[A-Za-z]{2,40}(?:[-_./:][A-Za-z]{1,40}){0,12}[-_./:]?\d{0,3}")
+# Words with separators or in camel case, and at most a small number at the end: "my-app-secret-2".
+_WORD = rb"(?:[A-Z]?[a-z]{1,40}(?:[A-Z][a-z]{2,40}){0,4}|[A-Z]{2,40})"
+_SLUG = re.compile(_WORD + rb"(?:[-_./:]" + _WORD + rb"){0,12}[-_./:]?\d{0,3}")
 _EMAIL = re.compile(rb"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,4}")
 _ALGORITHM = re.compile(
     rb"(?:sha|md|aes|rsa|hmac|hs|rs|es|ps|ed|base|utf|pbkdf|argon|scrypt|bcrypt|rfc|iso|v|oauth|http|tls)"
@@ -30,7 +31,7 @@ _ALGORITHM = re.compile(
     re.IGNORECASE,
 )
 _PATH = re.compile(rb"(?:~|\.{1,2}|[A-Za-z]:)?[/\\][\w.@+~/\\-]+")
-_TEMPLATE = (b"${", b"$(", b"{{", b"{%", b"<", b"%(", b"%s", b"{", b"[", b"(", b"$$", b"@@", b"#{", b"&")
+_TEMPLATE = (b"${", b"$(", b"{{", b"{%", b"<", b"%(", b"%s", b"{", b"[", b"(", b"#{")
 _PLACEHOLDERS = frozenset(
     b"password passwd password1 password123 passw0rd secret changeme changeit change-me undefined required "
     b"optional disabled enabled redacted filtered hidden masked unknown invalid string string1 default "
@@ -69,9 +70,14 @@ def is_placeholder(value: bytes) -> bool:
     return any(part in lowered for part in _PLACEHOLDER_PARTS)
 
 
+def is_sample(token: bytes) -> bool:
+    """Tell whether something in a known format is the made-up one of a tutorial."""
+    return b"EXAMPLE" in token or b"xxxxxxxx" in token.lower() or len(set(token)) <= 6
+
+
 def is_token(value: bytes) -> bool:
     """Tell whether a whole value is one string of high entropy, as keys are (and many ids)."""
-    if not 32 <= len(value) <= MAX_VALUE_BYTES or value.translate(None, _IDENTIFIER + b"+="):
+    if not 32 <= len(value) <= 256 or value.translate(None, _IDENTIFIER + b"+="):
         return False
     return len(set(value)) >= 18 and _is_mixed(value) and _has(value, _DIGITS) and not _PATH.fullmatch(value)
 

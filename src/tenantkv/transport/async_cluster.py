@@ -53,7 +53,7 @@ from tenantkv.transport.cluster_slots import (
 from tenantkv.transport.connect import Target
 from tenantkv.transport.drivers import adrive
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
-from tenantkv.transport.redis_py import asyncio_arguments, async_cluster_retries
+from tenantkv.transport.redis_py import async_cluster_retries, asyncio_arguments
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import default_async_retry
 from tenantkv.transport.session import decode_deep
@@ -175,7 +175,7 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
         self.check(args)
         if type(name) is not str:
             # redis-py's cluster computes with the name as text.
-            args = (bytes(name).decode("ascii"), *args[1:])
+            args = (str(name, "ascii"), *args[1:])  # type: ignore[arg-type]
         return await self._send(args, options)
 
     async def _send(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -211,9 +211,7 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
 
     # What looks at many keys
 
-    async def run(
-        self, operation: Operation[Result], *, nodes: Sequence[Any] | None = None
-    ) -> Result:
+    async def run(self, operation: Operation[Result], *, nodes: Sequence[Any] | None = None) -> Result:
         """Drive one of tenantkv's operations; see `TenantRedisCluster.run`."""
         try:
             return await adrive(partial(self._exchange, nodes), operation)
@@ -251,36 +249,30 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
         if options.get("target_nodes") is not None:
             return await self._send(args, options)
         call = super().execute_command
-        return await self.repeat(
-            lambda: call(*args, **{**options, "target_nodes": self._own_nodes()})
-        )
+        return await self.repeat(lambda: call(*args, **{**options, "target_nodes": self._own_nodes()}))
 
     def _own_nodes(self) -> list[Any]:
         """Return the nodes that may have own keys."""
         slot = self.own_slot
-        return list(
-            self.get_primaries() if slot is None else [self.nodes_manager.get_node_from_slot(slot)]
-        )
+        return list(self.get_primaries() if slot is None else [self.nodes_manager.get_node_from_slot(slot)])
 
     def _targets(self, options: dict[str, Any]) -> Sequence[Any] | None:
         targets = options.get("target_nodes")
         if targets is None:
             return None
-        return named_nodes(self, targets) if isinstance(targets, str) else list(
-            self._parse_target_nodes(targets)
+        return (
+            named_nodes(self, targets)
+            if isinstance(targets, str)
+            else list(self._parse_target_nodes(targets))
         )
 
-    async def _exchange(
-        self, nodes: Sequence[Any] | None, commands: list[tuple[Any, ...]]
-    ) -> list[Any]:
+    async def _exchange(self, nodes: Sequence[Any] | None, commands: list[tuple[Any, ...]]) -> list[Any]:
         if commands[0][0] == "SCAN":
             return [await self.repeat(lambda: self._scan(nodes))]
         queue = [Queued(command, {}, number) for number, command in enumerate(commands)]
         await async_cluster_pipeline.execute(self, queue, raw=True)
         for command in queue:
-            if isinstance(command.result, Exception) and not isinstance(
-                command.result, ResponseError
-            ):
+            if isinstance(command.result, Exception) and not isinstance(command.result, ResponseError):
                 raise command.result
         return [command.result for command in queue]
 
@@ -309,10 +301,10 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
         if shard_hint:
             raise RedisClusterException("shard_hint is deprecated in cluster mode")
         if hasattr(redis_cluster, "TransactionStrategy"):
-            return AsyncTenantClusterPipeline(self, transaction)
+            return AsyncTenantClusterPipeline(self, transaction)  # type: ignore[abstract]
         if transaction:
             raise RedisClusterException("transactions on a cluster need redis-py 6.2")
-        return AsyncTenantClusterPipeline(self)
+        return AsyncTenantClusterPipeline(self)  # type: ignore[abstract]
 
     def pubsub(self, node: Any = None, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
         """Return a pub/sub object; sharded channels go to the nodes of their wire names."""

@@ -60,9 +60,7 @@ class Speaker:
 
     __slots__ = ("namespace", "registrars", "rooms")
 
-    def __init__(
-        self, namespace: Namespace, registrars: dict[Namespace, Registrar], rooms: Rooms
-    ) -> None:
+    def __init__(self, namespace: Namespace, registrars: dict[Namespace, Registrar], rooms: Rooms) -> None:
         self.namespace = namespace
         self.registrars = registrars
         self.rooms = rooms
@@ -106,14 +104,14 @@ class NodeView(ClusterNode):
         """Return a connection that speaks for this view's namespace until it is released."""
         node = self._node
         connection = node.acquire_connection()
-        while has_ended(connection) or not connection.session.idle:
+        while has_ended(connection) or not connection.session.idle:  # type: ignore[attr-defined]
             # A command on it would be lost, and perhaps one that must not be repeated.
             node._connections.remove(connection)
             connection._close()
             connection = node.acquire_connection()
         speaker = self._speaker
-        connection.session.namespace = speaker.namespace
-        connection.session.registrar = speaker.registrars.get(speaker.namespace)
+        connection.session.namespace = speaker.namespace  # type: ignore[attr-defined]
+        connection.session.registrar = speaker.registrars.get(speaker.namespace)  # type: ignore[attr-defined]
         return connection
 
     def release(self, connection: Any) -> None:

@@ -56,9 +56,7 @@ for _name in UNBLOCKED:
         setattr(AsyncTenantClusterPipeline, _name, _method)
 
 
-async def execute(
-    client: Any, queue: Sequence[Queued], *, raw: bool = False, redirect: bool = True
-) -> None:
+async def execute(client: Any, queue: Sequence[Queued], *, raw: bool = False, redirect: bool = True) -> None:
     """Do a pipeline's commands, and put each one's reply or error into its ``result``.
 
     Args:

@@ -87,7 +87,7 @@ class AsyncNamespacedMixin:
             self._blocked_for = blocking_time(rule, args)
         pieces = (packed,) if type(packed) is bytes else packed
         ahead = None
-        if rule.creates and session.registrar is not None:
+        if rule.creates and not session.is_registered(args, rule):
             ahead = session.registrations([(args, rule)])
             if ahead:
                 pieces = (b"".join([*ahead, *pieces]),)
@@ -187,7 +187,10 @@ class AsyncNamespacedMixin:
     async def _read_aside(self) -> None:
         """Read the reply of a command of our own."""
         try:
-            reply = await super().read_response(disable_decoding=True)  # type: ignore[misc]
+            if self._lean is not None:
+                reply = await self._read_lean(self._lean[0], True, None)
+            else:
+                reply = await super().read_response(disable_decoding=True)  # type: ignore[misc]
         except ResponseError as error:
             reply = error
         self.session.settle_aside(reply)

@@ -46,9 +46,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
             self.registrars[connection_kwargs["namespace"]] = Registrar()
         self._waiting: deque[asyncio.Future[None]] = deque()
         super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
-        self._is_lean = (
-            LEAN and not connection_kwargs.get("credential_provider") and not observability_on()
-        )
+        self._is_lean = LEAN and not connection_kwargs.get("credential_provider") and not observability_on()
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Any:
@@ -130,13 +128,13 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         """Take a connection back, and wake the task that has waited longest."""
         if connection not in self._in_use_connections:
             return
+        if not connection.session.idle:
+            # Replies or a transaction are left (a task was cancelled): nobody else may meet them.
+            await connection.disconnect(nowait=True)
         if not self._is_lean:
             await super().release(connection)
         else:
             self._in_use_connections.discard(connection)
-            if not connection.session.idle:
-                # Replies or a transaction are left (a task was cancelled): nobody else may meet them.
-                await connection.disconnect(nowait=True)
             self._available_connections.append(connection)
         self._wake_next()
 

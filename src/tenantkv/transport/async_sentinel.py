@@ -25,24 +25,24 @@ from tenantkv.transport.sentinel import leads_to_primary, sentinel_arguments, se
 
 class _Managed(SentinelManagedConnection):
     # For the reason see `sentinel.py`.
-    read_response = aredis.Connection.read_response
+    read_response = aredis.Connection.read_response  # type: ignore[assignment]
 
 
 class _ManagedSSL(SentinelManagedSSLConnection):
-    read_response = aredis.SSLConnection.read_response
+    read_response = aredis.SSLConnection.read_response  # type: ignore[assignment]
 
 
-class AsyncNamespacedSentinelConnection(AsyncNamespacedConnection, _Managed):
+class AsyncNamespacedSentinelConnection(AsyncNamespacedConnection, _Managed):  # type: ignore[misc]
     """A TCP connection to whichever server is the primary, which speaks in own names."""
 
 
-class AsyncNamespacedSentinelSSLConnection(AsyncNamespacedSSLConnection, _ManagedSSL):
+class AsyncNamespacedSentinelSSLConnection(  # type: ignore[misc]
+    AsyncNamespacedSSLConnection, _ManagedSSL
+):
     """A TLS connection to whichever server is the primary, which speaks in own names."""
 
 
-class AsyncNamespacedSentinelPool(  # type: ignore[misc]
-    SentinelConnectionPool, AsyncNamespacedConnectionPool
-):
+class AsyncNamespacedSentinelPool(SentinelConnectionPool, AsyncNamespacedConnectionPool):
     """A namespaced asyncio pool whose connections lead to the primary that the Sentinels name."""
 
     async def ensure_connection(self, connection: Any) -> None:
@@ -73,13 +73,11 @@ def sentinel_pool(found: Target, options: dict[str, Any]) -> AsyncNamespacedConn
         options: as for `AsyncNamespacedConnectionPool`, with ``namespace``.
     """
     server = found.settings.server
-    sentinel = Sentinel(
-        list(server.hosts), sentinel_kwargs=sentinel_arguments(found, Retry(NoBackoff(), 0))
-    )
+    sentinel = Sentinel(list(server.hosts), sentinel_kwargs=sentinel_arguments(found, Retry(NoBackoff(), 0)))
     secure = server.scheme == "rediss"
     pool = server_options(options)
     pool.setdefault(
         "connection_class",
         AsyncNamespacedSentinelSSLConnection if secure else AsyncNamespacedSentinelConnection,
     )
-    return AsyncNamespacedSentinelPool(server.service, sentinel, **pool)
+    return AsyncNamespacedSentinelPool(server.service, sentinel, **pool)  # type: ignore[no-untyped-call]

@@ -34,6 +34,7 @@ from tenantkv.transport.client import (
     sampler,
     without_reserved,
 )
+from tenantkv.transport.cluster_nodes import ClusterConnection, ClusterSSLConnection, node_pool
 from tenantkv.transport.cluster_pipeline import TenantClusterPipeline, TenantClusterPubSub
 from tenantkv.transport.cluster_slots import (
     UNSETTLED,
@@ -44,15 +45,8 @@ from tenantkv.transport.cluster_slots import (
     unreachable,
 )
 from tenantkv.transport.connect import Target
-from tenantkv.transport.connection import NamespacedConnection, NamespacedSSLConnection
 from tenantkv.transport.drivers import drive, exchange
-from tenantkv.transport.pool import NamespacedConnectionPool
-from tenantkv.transport.redis_py import (
-    CAN_MARK,
-    cluster_retries,
-    marked_for_reconnect,
-    transaction_of,
-)
+from tenantkv.transport.redis_py import cluster_retries, transaction_of
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import default_retry
 from tenantkv.transport.session import decode_deep
@@ -60,67 +54,7 @@ from tenantkv.transport.session import decode_deep
 Result = TypeVar("Result")
 
 
-class _NodeConnection:
-    """Sends nothing between ASKING and the command that it is for, such as a registration."""
-
-    is_outdated = False
-    _asked = False
-
-    def send_command(self, *args: Any, **kwargs: Any) -> None:
-        """Rewrite and send one command."""
-        session = self.session  # type: ignore[attr-defined]
-        registrar = session.registrar
-        if self._asked:
-            session.registrar = None
-        try:
-            super().send_command(*args, **kwargs)  # type: ignore[misc]
-        finally:
-            session.registrar = registrar
-        self._asked = args[0] == "ASKING"
-
-
-class ClusterConnection(_NodeConnection, NamespacedConnection):
-    """A TCP connection to a cluster's node, which speaks in own names."""
-
-
-class ClusterSSLConnection(_NodeConnection, NamespacedSSLConnection):
-    """A TLS connection to a cluster's node, which speaks in own names."""
-
-
-class ClusterNodePool(NamespacedConnectionPool):
-    """The connections to one node."""
-
-    def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the connections; before redis-py 6, those in use when they come back.
-
-        It closed them under other threads' commands whenever it asked for the nodes anew.
-        """
-        if CAN_MARK or not inuse_connections:
-            super().disconnect(inuse_connections)
-            return
-        with self._lock:
-            for connection in self._in_use_connections:
-                connection.is_outdated = True
-        super().disconnect(inuse_connections=False)
-
-    def release(self, connection: Any) -> None:
-        """Take a connection back, closed if the cluster has changed meanwhile."""
-        if connection.is_outdated or marked_for_reconnect(connection):
-            connection.is_outdated = False
-            connection.disconnect()
-        super().release(connection)
-
-
-def _node_pool(
-    given: dict[str, Any], registrars: dict[Namespace, Registrar], **arguments: Any
-) -> ClusterNodePool:
-    # RedisCluster drops arguments that it does not know, such as namespace, so they travel in `given`.
-    pool = ClusterNodePool(**{**arguments, **given})
-    pool.registrars = registrars
-    return pool
-
-
-class TenantRedisCluster(SlotRouting, RedisCluster):  # type: ignore[misc]
+class TenantRedisCluster(SlotRouting, RedisCluster):
     """A drop-in ``redis.RedisCluster`` for one namespace. Make it with :func:`tenantkv.connect`.
 
     Args:
@@ -161,7 +95,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):  # type: ignore[misc]
         super().__init__(
             url=f"redis://{f'[{host}]' if ':' in host else host}:{port}",
             startup_nodes=[ClusterNode(*each) for each in others],
-            connection_pool_class=partial(_node_pool, given, self._registrars),
+            connection_pool_class=partial(node_pool, given, self._registrars),
             **{**given, **cluster, **cluster_retries(self._policy)},
         )
         self._is_made = True
@@ -204,7 +138,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):  # type: ignore[misc]
         pool = own.connection_pool
         known, view = self._views.get(node.name, (None, None))
         if known is not pool:
-            view = redis.Redis(connection_pool=pool.view(self._namespace))
+            view = redis.Redis(connection_pool=pool.view(self._namespace))  # type: ignore[attr-defined]
             self._views[node.name] = (pool, view)
         return view
 
@@ -225,7 +159,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):  # type: ignore[misc]
         self.check(args)
         if type(name) is not str:
             # redis-py's cluster computes with the name as text.
-            args = (bytes(name).decode("ascii"), *args[1:])
+            args = (str(name, "ascii"), *args[1:])  # type: ignore[arg-type]
         return self._send(args, options)
 
     def _send(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -296,34 +230,30 @@ class TenantRedisCluster(SlotRouting, RedisCluster):  # type: ignore[misc]
         if options.get("target_nodes") is not None:
             return self._send(args, options)
         call = super().execute_command
-        return self.repeat(lambda: call(*args, **{**options, "target_nodes": self._own_nodes()}))
+        return self.repeat(lambda: call(*args, **{**options, "target_nodes": self._own_nodes()}))  # type: ignore[no-untyped-call]
 
     def _own_nodes(self) -> list[Any]:
         """Return the nodes that may have own keys."""
         slot = self.own_slot
-        return list(
-            self.get_primaries() if slot is None else [self.nodes_manager.get_node_from_slot(slot)]
-        )
+        return list(self.get_primaries() if slot is None else [self.nodes_manager.get_node_from_slot(slot)])  # type: ignore[no-untyped-call]
 
     def _targets(self, options: dict[str, Any]) -> Sequence[Any] | None:
         targets = options.get("target_nodes")
         if targets is None:
             return None
-        return named_nodes(self, targets) if isinstance(targets, str) else list(
-            self._parse_target_nodes(targets)
+        return (
+            named_nodes(self, targets)
+            if isinstance(targets, str)
+            else list(self._parse_target_nodes(targets))  # type: ignore[no-untyped-call]
         )
 
-    def _exchange(
-        self, nodes: Sequence[Any] | None, commands: list[tuple[Any, ...]]
-    ) -> list[Any]:
+    def _exchange(self, nodes: Sequence[Any] | None, commands: list[tuple[Any, ...]]) -> list[Any]:
         if commands[0][0] == "SCAN":
             return [self.repeat(lambda: self._scan(nodes or self._own_nodes()))]
         queue = [Queued(command, {}, number) for number, command in enumerate(commands)]
         cluster_pipeline.execute(self, queue, raw=True)
         for command in queue:
-            if isinstance(command.result, Exception) and not isinstance(
-                command.result, ResponseError
-            ):
+            if isinstance(command.result, Exception) and not isinstance(command.result, ResponseError):
                 raise command.result
         return [command.result for command in queue]
 
@@ -346,7 +276,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):  # type: ignore[misc]
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
         """Return a pipeline; with ``transaction=True`` its keys need a slot in common."""
-        pipe = super().pipeline(transaction, shard_hint)
+        pipe = super().pipeline(transaction, shard_hint)  # type: ignore[no-untyped-call]
         pipe.__class__ = TenantClusterPipeline
         pipe.tenant = self
         pipe.encoder = self.encoder

@@ -29,13 +29,14 @@ from tenantkv.transport.redis_py import queue_of, transaction_of
 from tenantkv.transport.retry import is_unrepeatable
 
 #: Methods that redis-py blocks in a cluster's pipelines, and that work where the keys share a slot.
-UNBLOCKED = tuple(
-    "bitop brpoplpush evalsha mget mset msetex msetnx pfcount pfmerge publish rename renamenx "
-    "rpoplpush sdiff sdiffstore sinter sinterstore smove sort sunion sunionstore".split()
+UNBLOCKED = (
+    *("bitop", "brpoplpush", "evalsha", "mget", "mset", "msetex", "msetnx", "pfcount", "pfmerge"),
+    *("publish", "rename", "renamenx", "rpoplpush", "sdiff", "sdiffstore", "sinter", "sinterstore"),
+    *("smove", "sort", "sunion", "sunionstore"),
 )
 
 
-class TenantClusterPipeline(SlotRouting, ClusterPipeline):  # type: ignore[misc]
+class TenantClusterPipeline(SlotRouting, ClusterPipeline):
     """A pipeline that finds slots by wire names. Made by `TenantRedisCluster.pipeline`."""
 
     tenant: Any
@@ -53,32 +54,32 @@ class TenantClusterPipeline(SlotRouting, ClusterPipeline):  # type: ignore[misc]
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send all commands, each node's in one packet, and return the replies in order."""
         if transaction_of(self) is not None:
-            return super().execute(raise_on_error)  # type: ignore[no-any-return]
+            return super().execute(raise_on_error)
         queue = [Queued(*each, number) for number, each in enumerate(queue_of(self))]
         try:
             execute(self.tenant, queue)
         finally:
-            self.reset()
+            self.reset()  # type: ignore[no-untyped-call]
         if raise_on_error:
             raise_first(queue)
         return [command.result for command in queue]
 
     def delete(self, *names: Any) -> Any:
         """Queue a DEL; several names need a slot in common."""
-        return self.execute_command("DEL", *names)
+        return self.execute_command("DEL", *names)  # type: ignore[no-untyped-call]
 
     def unlink(self, *names: Any) -> Any:
         """Queue an UNLINK; several names need a slot in common."""
-        return self.execute_command("UNLINK", *names)
+        return self.execute_command("UNLINK", *names)  # type: ignore[no-untyped-call]
 
-    def eval(self, script: Any, numkeys: int, *keys_and_args: Any) -> Any:
+    def eval(self, script: Any, numkeys: int, *keys_and_args: Any) -> Any:  # type: ignore[override]
         """Queue a script."""
-        return self.execute_command("EVAL", script, numkeys, *keys_and_args)
+        return self.execute_command("EVAL", script, numkeys, *keys_and_args)  # type: ignore[no-untyped-call]
 
     def mset_nonatomic(self, mapping: Any) -> Any:
         """Queue an MSET for each slot; the results come as one each."""
         for pairs in self._partition_pairs_by_slot(mapping).values():
-            self.execute_command("MSET", *pairs)
+            self.execute_command("MSET", *pairs)  # type: ignore[no-untyped-call]
         return self
 
 
@@ -109,9 +110,7 @@ def execute(client: Any, queue: Sequence[Queued], *, raw: bool = False) -> None:
     for command in queue:
         error = command.result
         # An error that is safe to repeat stands for a whole packet without an unsafe command.
-        if isinstance(error, ELSEWHERE) or (
-            isinstance(error, LOST) and not is_unrepeatable(error)
-        ):
+        if isinstance(error, ELSEWHERE) or (isinstance(error, LOST) and not is_unrepeatable(error)):
             options = {NEVER_DECODE: True} if raw else command.options
             try:
                 command.result = client.execute_command(*command.args, **options)
@@ -225,7 +224,7 @@ class TenantClusterPubSub(ClusterPubSub):
         super().__init__(Channels(client), *args, **kwargs)
 
     def _get_node_pubsub(self, node: Any) -> Any:
-        pubsub = super()._get_node_pubsub(node)
+        pubsub = super()._get_node_pubsub(node)  # type: ignore[no-untyped-call]
         if hasattr(pubsub, "_resubscribe_shard_channels"):
             pubsub._resubscribe_shard_channels = partial(resubscribe, pubsub, self.cluster)
         return pubsub

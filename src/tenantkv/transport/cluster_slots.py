@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.commands import READ_COMMANDS
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import AskError as _AskError
 from redis.exceptions import (
     ClusterDownError,
     RedisClusterException,
@@ -22,7 +23,6 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError as _MovedError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.exceptions import AskError as _AskError
 
 from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import find_rule, quick

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import select
-from time import monotonic as _now
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,7 +14,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.commands.rule import Rule
 from tenantkv.errors import NamespaceRequiredError
 from tenantkv.namespace import Namespace
 from tenantkv.transport.pushes import Handled, push_wrappers
@@ -23,6 +21,7 @@ from tenantkv.transport.redis_py import (
     NOT_ENOUGH_DATA,
     PUSH_TYPE,
     closed_by_server,
+    health_clock,
     lean_reader,
     socket_of,
     wrap_push_handlers,
@@ -93,7 +92,7 @@ class NamespacedMixin:
             self._blocked_for = blocking_time(rule, args)
         pieces = (packed,) if type(packed) is bytes else packed
         ahead = None
-        if rule.creates and session.registrar is not None:
+        if rule.creates and not session.is_registered(args, rule):
             ahead = session.registrations([(args, rule)])
             if ahead:
                 pieces = (b"".join([*ahead, *pieces]),)
@@ -170,7 +169,10 @@ class NamespacedMixin:
     def _read_aside(self) -> None:
         """Read the reply of a command of our own."""
         try:
-            reply = super().read_response(disable_decoding=True)  # type: ignore[misc]
+            if self._lean is not None:
+                reply = self._read_lean(self._lean, True)
+            else:
+                reply = super().read_response(disable_decoding=True)  # type: ignore[misc]
         except ResponseError as error:
             reply = error
         self.session.settle_aside(reply)
@@ -211,7 +213,7 @@ class NamespacedMixin:
             raise reply
         interval = self.health_check_interval  # type: ignore[attr-defined]
         if interval:
-            self.next_health_check = _now() + interval
+            self.next_health_check = health_clock() + interval
         return reply
 
     def _read_blocked(self, raw: bool, options: dict[str, Any]) -> Any:

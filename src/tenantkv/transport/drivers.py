@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
-from tenantkv.ops.effects import Batch, Command, Effect, Operation
+from tenantkv.ops.effects import Batch, Effect, Operation
 
 Result = TypeVar("Result")
 Words = tuple[Any, ...]
@@ -78,9 +78,7 @@ async def arun(pool: Any, operation: Operation[Result]) -> Result:
     return await adrive(partial(aexchange, pool), operation)
 
 
-async def adrive(
-    swap: Callable[[list[Words]], Awaitable[list[Any]]], operation: Operation[Result]
-) -> Result:
+async def adrive(swap: Callable[[list[Words]], Awaitable[list[Any]]], operation: Operation[Result]) -> Result:
     """Drive an operation with a function that returns the raw replies of commands."""
     try:
         effect = next(operation)

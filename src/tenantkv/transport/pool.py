@@ -55,9 +55,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         if connection_kwargs.get("registry"):
             self.registrars[connection_kwargs["namespace"]] = Registrar()
         self._waiters = 0
-        super().__init__(
-            connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs
-        )
+        super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
         # The lean path skips what these features need; redis-py's own path serves them.
         self._is_lean = (
             LEAN
@@ -82,10 +80,12 @@ class NamespacedConnectionPool(redis.ConnectionPool):
     def reset(self) -> None:
         """Start anew, as in the child of a fork: with no connection and no lock that a thread holds."""
         # First, as redis-py's own takes the lock (redis-py 8), and lets other threads pass at its end.
-        self._lock = threading.RLock()
-        self._released = threading.Condition(self._lock)
+        lock = self._lock = threading.RLock()
+        self._released = threading.Condition(lock)
         self._waiters = 0
         super().reset()
+        # Older ones (redis-py 5) made one of their own, on which nobody can wait.
+        self._lock = lock
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """Return a connection that is open and has nothing left from before.
@@ -159,6 +159,8 @@ class NamespacedConnectionPool(redis.ConnectionPool):
     def release(self, connection: Any) -> None:
         """Take a connection back, and wake a thread that waits for one."""
         if not self._is_lean:
+            if not connection_of(connection).session.idle:
+                connection.disconnect()
             super().release(connection)
             with self._lock:
                 self._released.notify()

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Callable
 from typing import Any
 
+import redis.connection
 from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
@@ -28,12 +30,45 @@ LEAN = os.environ.get("TENANTKV_LEAN", "1") != "0"
 #: The type of RESP3 pushes; hiredis before 3.0 has none, and then no reply can be one.
 PUSH_TYPE: type = getattr(hiredis, "PushNotification", None) or type("NoPush", (), {})
 
-#: Names used on a connection, its parser and a pool, for the test that looks for each.
-CONNECTION_NAMES = ("_sock", "_parser", "pid", "next_health_check", "health_check_interval")
-HIREDIS_PARSER_NAMES = ("_reader", "_buffer")
-POOL_NAMES = ("_available_connections", "_in_use_connections", "_lock", "_created_connections")
-ASYNC_CONNECTION_NAMES = ("_parser", "_reader", "_writer")
-ASYNC_POOL_NAMES = ("_available_connections", "_in_use_connections")
+# redis-py 5 has the function `time` here, and looks at the wall clock; later versions have the module.
+_clock: Any = vars(redis.connection)["time"]
+
+#: The clock that a sync connection's `next_health_check` is read on.
+health_clock: Callable[[], float] = _clock if callable(_clock) else _clock.monotonic
+
+#: Names beyond redis-py's public surface that this package reads, calls or overrides, by redis-py's
+#: module; every supported version has them.
+USED: dict[str, tuple[str, ...]] = {
+    "connection": (
+        *("_available_connections", "_checkpid", "_created_connections", "_in_use_connections"),
+        *("_lock", "_parser", "_sock", "health_check_interval", "next_health_check", "pid"),
+    ),
+    "asyncio/connection": (
+        *("_available_connections", "_close", "_in_use_connections", "_parser", "_reader"),
+        *("_writer", "health_check_interval", "next_health_check"),
+    ),
+    "_parsers/hiredis": ("_buffer", "_reader"),
+    "cluster": ("_get_command_keys", "_parse_target_nodes"),
+    "asyncio/cluster": ("_connections", "_free", "_initialize", "_parse_target_nodes"),
+}
+
+#: The same for names that came or went within the supported versions; without them the public way, or
+#: nothing, is the right thing to do.
+SOMETIMES: dict[str, tuple[str, ...]] = {
+    "connection": ("_conn",),
+    "client": ("_resubscribe", "_resubscribe_shard_channels"),
+    "asyncio/client": ("_resubscribe", "_resubscribe_shard_channels"),
+    "cluster": (
+        *("_command_queue", "_execution_strategy", "_get_node_pubsub", "_pipeline_slots"),
+        *("_policies_callback_mapping", "_reinitialize_on_error", "_resubscribe_shard_channels"),
+        *("_split_multi_shard_command", "_watching"),
+    ),
+    "asyncio/cluster": (
+        *("_command_queue", "_command_stack", "_determine_slot", "_execution_strategy"),
+        *("_get_node_pubsub", "_node", "_pipeline_slots", "_policies_callback_mapping"),
+        *("_reinitialize_on_error", "_resubscribe_shard_channels", "_watching"),
+    ),
+}
 
 
 def socket_of(connection: Any) -> Any:
@@ -125,9 +160,7 @@ def queue_of(pipeline: Any) -> list[tuple[Any, dict[str, Any]]]:
         queue = pipeline.command_stack
     else:
         queue = pipeline._command_stack
-    return [
-        (each.args, getattr(each, "options", None) or getattr(each, "kwargs", {})) for each in queue
-    ]
+    return [(each.args, getattr(each, "options", None) or getattr(each, "kwargs", {})) for each in queue]
 
 
 def cluster_retries(policy: Any) -> dict[str, Any]:

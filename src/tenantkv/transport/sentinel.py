@@ -47,7 +47,7 @@ class _FollowsPrimary:
     def is_ready(self) -> bool:
         """Whether the connection is open and clean, and leads to the primary."""
         pool = self.connection_pool  # type: ignore[attr-defined]
-        return leads_to_primary(self, pool) and super().is_ready()  # type: ignore[misc,no-any-return]
+        return leads_to_primary(self, pool) and super().is_ready()  # type: ignore[misc]
 
 
 class NamespacedSentinelConnection(_FollowsPrimary, NamespacedConnection, _Managed):
@@ -58,7 +58,7 @@ class NamespacedSentinelSSLConnection(_FollowsPrimary, NamespacedSSLConnection, 
     """A TLS connection to whichever server is the primary, which speaks in own names."""
 
 
-class NamespacedSentinelPool(SentinelConnectionPool, NamespacedConnectionPool):  # type: ignore[misc]
+class NamespacedSentinelPool(SentinelConnectionPool, NamespacedConnectionPool):
     """A namespaced pool whose connections lead to the primary that the Sentinels name."""
 
     def release(self, connection: Any) -> None:
@@ -69,7 +69,7 @@ class NamespacedSentinelPool(SentinelConnectionPool, NamespacedConnectionPool): 
 
     def owns_connection(self, connection: Any) -> bool:
         """Whether the connection is this process's; `release` looks at where it leads."""
-        return redis.ConnectionPool.owns_connection(self, connection)
+        return bool(redis.ConnectionPool.owns_connection(self, connection))
 
     def __repr__(self) -> str:
         return NamespacedConnectionPool.__repr__(self)
@@ -115,13 +115,11 @@ def sentinel_pool(found: Target, options: dict[str, Any]) -> NamespacedConnectio
         options: as for `NamespacedConnectionPool`, with ``namespace``.
     """
     server = found.settings.server
-    sentinel = Sentinel(
-        list(server.hosts), sentinel_kwargs=sentinel_arguments(found, Retry(NoBackoff(), 0))
-    )
+    sentinel = Sentinel(list(server.hosts), sentinel_kwargs=sentinel_arguments(found, Retry(NoBackoff(), 0)))
     secure = server.scheme == "rediss"
     pool = server_options(options)
     pool.setdefault(
         "connection_class",
         NamespacedSentinelSSLConnection if secure else NamespacedSentinelConnection,
     )
-    return NamespacedSentinelPool(server.service, sentinel, **pool)
+    return NamespacedSentinelPool(server.service, sentinel, **pool)  # type: ignore[no-untyped-call]

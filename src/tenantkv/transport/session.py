@@ -20,12 +20,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from tenantkv.commands.channels import shape_push
-from tenantkv.commands.packing import Packer, pack_words
+from tenantkv.commands.packing import Packer
 from tenantkv.commands.rule import Rule
 from tenantkv.errors import ForbiddenCommandError, NamespaceRequiredError, RefusedError
-from tenantkv.commands.table import RULES, rewrite
 from tenantkv.namespace import Namespace
-from tenantkv.ops.registry import OnReply, Registrar
+from tenantkv.ops.registry import Registrar
+from tenantkv.transport.asides import AsideRule, pack_asides
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import mark_unrepeatable
 
@@ -37,17 +37,6 @@ _PUSHES = frozenset(
 
 # Stands for a command that must not be sent again; its own rule would allow it without its options.
 _ONCE: dict[str, Rule] = {}
-
-
-class AsideRule(Rule):
-    """A command of our own that rides along: its reply goes to a function and to nobody else."""
-
-    __slots__ = ("on_reply",)
-
-    def __init__(self, name: str, on_reply: OnReply) -> None:
-        super().__init__(name, "namespace", flags="r")
-        self.plain = False
-        self.on_reply = on_reply
 
 
 class Packed(list[Any]):
@@ -137,7 +126,7 @@ class Session:
         for command in commands:
             packed, rule = self.pack(command)
             rules.append(rule)
-            if rule.creates and self.registrar is not None:
+            if rule.creates and not self.is_registered(command, rule):
                 writes.append((command, rule))
             if type(packed) is bytes:
                 small.append(packed)
@@ -149,6 +138,16 @@ class Session:
             ahead = self.registrations(writes)
             return Packed([*ahead, *pieces], [*ahead.rules, *rules])
         return Packed(pieces, rules)
+
+    def is_registered(self, arguments: Sequence[Any], rule: Rule) -> bool:
+        """Whether the registry has nothing to send ahead of a command, as before most writes."""
+        registrar = self.registrar
+        if registrar is None:
+            return True
+        if not rule.single:
+            return False
+        name = arguments[1]
+        return registrar.knows(name if type(name) is bytes else bytes(self.encoder.encode(name)), time.time())
 
     def registrations(self, writes: Iterable[tuple[Sequence[Any], Rule]]) -> Packed:
         """Return what the registry wants sent ahead of commands that may create keys.
@@ -167,13 +166,7 @@ class Session:
         if self.transaction is not None:
             registrar.owe(names, time.time())
             return Packed([], [])
-        pieces: list[bytes] = []
-        rules: list[Rule] = []
-        for command, on_reply in registrar.asides(names, time.time()):
-            words = self.packer.words(command)
-            packed = pack_words(rewrite(words, RULES[command[0]], namespace))
-            pieces += (packed,) if type(packed) is bytes else packed
-            rules.append(AsideRule(command[0], on_reply))
+        pieces, rules = pack_asides(registrar.asides(names, time.time()), namespace, self.packer)
         # In one piece, since each is a system call.
         return Packed([b"".join(pieces)] if pieces else [], rules)
 
@@ -221,11 +214,7 @@ class Session:
     def idle(self) -> bool:
         """Whether no reply is due and no state is left, so that the connection may serve anybody."""
         return not (
-            self.pending
-            or self.transaction is not None
-            or self.subscribed
-            or self.watching
-            or self.demoted
+            self.pending or self.transaction is not None or self.subscribed or self.watching or self.demoted
         )
 
     def is_plain(self) -> bool:
@@ -351,16 +340,21 @@ def _once(rule: Rule) -> Rule:
     """Return `rule` as one that may not be repeated."""
     known = _ONCE.get(rule.name)
     if known is None:
-        known = Rule(rule.name, rule.policy, names=rule.names, flags="wc", shape=rule.shape)
+        known = Rule(
+            rule.name,
+            rule.policy,
+            names=rule.names,
+            flags="wc" if rule.creates else "w",
+            locate=rule.locate,
+            shape=rule.shape,
+        )
         _ONCE[rule.name] = known
     return known
 
 
 def redacted(error: ResponseError, namespace: Namespace) -> ResponseError:
     """Take wire names out of an error's text, in place, and return it."""
-    error.args = tuple(
-        namespace.redact(part) if isinstance(part, str) else part for part in error.args
-    )
+    error.args = tuple(namespace.redact(part) if isinstance(part, str) else part for part in error.args)
     return error
 
 

@@ -1,0 +1,106 @@
+"""Rotation of a keyring's keys: which step gives which next generation.
+
+The road of a key, with no moment at which a value that is in use does not open::
+
+    add        (new)   -> active    it opens; wait until every process has read the keyring again
+    promote    active  -> primary   it seals; the primary until now becomes active
+    retire     active  -> retired   it no longer opens, and stays in the document as a record
+    reinstate  retired -> active    retired too early: it opens again
+
+Laws of this file:
+
+1. Pure: a keyring in, its next generation out; `keyring_rewrite` puts it where it is read.
+2. A step that is done already returns the same keyring, so that it can be repeated safely.
+3. The prefix and the naming secret never change here, so names and the fingerprint stay. Children
+   derive their keys from these, and so take part in every step.
+"""
+
+from __future__ import annotations
+
+from tenantkv.errors import KeyringError
+from tenantkv.keyring import Key, Keyring, KeyState
+
+MOST_KEYS = 100
+
+
+def add_key(keyring: Keyring, secret: bytes, *, created: str = "") -> Keyring:
+    """Return the next generation, with one more active key.
+
+    Args:
+        keyring: the keyring as it is.
+        secret: 32 random bytes.
+        created: the time, as ISO 8601 in UTC.
+
+    Raises:
+        KeyringError: there are 100 keys, or one with the same id (then draw another secret).
+    """
+    if len(keyring.keys) >= MOST_KEYS:
+        raise KeyringError(f"the keyring has {MOST_KEYS} keys, and more would make it too long to read")
+    key = Key.from_secret(secret, state="active", created=created)
+    if any(known.id == key.id for known in keyring.keys):
+        raise KeyringError(f"the keyring has a key {key.id} already")
+    return _next(keyring, (*keyring.keys, key))
+
+
+def promote(keyring: Keyring, key_id: str) -> Keyring:
+    """Return the next generation, in which that key seals and the primary until now only opens.
+
+    Raises:
+        KeyringError: there is no such key, or it is retired.
+    """
+    key = find_key(keyring, key_id)
+    if key.state == "primary":
+        return keyring
+    if key.state == "retired":
+        raise KeyringError(f"key {key_id} is retired; reinstate it first, or add a new one")
+    return _with_states(keyring, {keyring.primary.id: "active", key_id: "primary"})
+
+
+def retire(keyring: Keyring, key_id: str) -> Keyring:
+    """Return the next generation, in which that key no longer opens anything.
+
+    Raises:
+        KeyringError: there is no such key, or it is the primary.
+    """
+    key = find_key(keyring, key_id)
+    if key.state == "retired":
+        return keyring
+    if key.state == "primary":
+        raise KeyringError(f"key {key_id} is the primary, which seals; promote another one first")
+    return _with_states(keyring, {key_id: "retired"})
+
+
+def reinstate(keyring: Keyring, key_id: str) -> Keyring:
+    """Return the next generation, in which a retired key opens again.
+
+    Raises:
+        KeyringError: there is no such key.
+    """
+    if find_key(keyring, key_id).state != "retired":
+        return keyring
+    return _with_states(keyring, {key_id: "active"})
+
+
+def find_key(keyring: Keyring, key_id: str) -> Key:
+    """Return the key of that id.
+
+    Raises:
+        KeyringError: there is none. The text does not repeat what was asked for, which may have been
+            a secret by mistake.
+    """
+    for key in keyring.keys:
+        if key.id == key_id:
+            return key
+    known = ", ".join(key.id for key in keyring.keys)
+    raise KeyringError(f"the keyring has no key of that id; it has {known}", source=keyring.source)
+
+
+def _with_states(keyring: Keyring, states: dict[str, KeyState]) -> Keyring:
+    keys = tuple(Key(key.id, key.secret, states.get(key.id, key.state), key.created) for key in keyring.keys)
+    return _next(keyring, keys)
+
+
+def _next(keyring: Keyring, keys: tuple[Key, ...]) -> Keyring:
+    return Keyring(
+        keyring.prefix, keyring.naming, keys, keyring.namespace, keyring.generation + 1, keyring.source
+    )
