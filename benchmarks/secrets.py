@@ -1,6 +1,7 @@
 """What the plaintext-secret detector costs a write, beside what the program does anyway.
 
-The first contestant of every row is ``json.dumps`` of a value of that size.
+The first contestant of every row is ``json.dumps`` of a value of that size. "Dense" JSON is full of ids,
+addresses and names that sound like a secret's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests import corpus
 
 OWN = (b"P" * 44, b"N" * 44, b"K" * 44)
 
-# Repeated to 64 KB: what makes the detector look closest. "Dense" JSON is of ids, addresses and names that sound like secrets.
+# Repeated to 64 KB: what makes the detector look closest.
 ADVERSARIAL = {
     "names": b'"api_key":"x_y_z",',
     "names without end": b"password:",

@@ -24,9 +24,11 @@ from tenantkv.keyring_store import load_keyring
 from tenantkv.namespace import Namespace
 from tenantkv.ops.own_keys import Usage
 from tenantkv.transport.async_client import AsyncTenantRedis
+from tenantkv.transport.async_cluster import AsyncTenantRedisCluster
 from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
 from tenantkv.transport.client import TenantRedis
-from tenantkv.transport.connect import EmbeddedServerWarning, connect, connection_pool
+from tenantkv.transport.cluster import TenantRedisCluster
+from tenantkv.transport.connect import EmbeddedServerWarning, connect, connect_cluster, connection_pool
 from tenantkv.transport.connection import (
     NamespacedConnection,
     NamespacedSSLConnection,
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncNamespacedConnectionPool",
     "AsyncTenantRedis",
+    "AsyncTenantRedisCluster",
     "ConfigurationError",
     "EmbeddedServerError",
     "EmbeddedServerWarning",
@@ -58,11 +61,13 @@ __all__ = [
     "RefusedError",
     "TenantKVError",
     "TenantRedis",
+    "TenantRedisCluster",
     "UnknownCommandError",
     "Usage",
     "asyncio",
     "commands",
     "connect",
+    "connect_cluster",
     "connection_pool",
     "load_keyring",
 ]

@@ -1,7 +1,8 @@
 """tenantkv for asyncio: ``akv = tenantkv.asyncio.connect()``."""
 
 from tenantkv.transport.async_client import AsyncTenantRedis
-from tenantkv.transport.async_connect import connect, connection_pool
+from tenantkv.transport.async_cluster import AsyncTenantRedisCluster
+from tenantkv.transport.async_connect import connect, connect_cluster, connection_pool
 from tenantkv.transport.async_connection import (
     AsyncNamespacedConnection,
     AsyncNamespacedSSLConnection,
@@ -15,6 +16,8 @@ __all__ = [
     "AsyncNamespacedSSLConnection",
     "AsyncNamespacedUnixDomainSocketConnection",
     "AsyncTenantRedis",
+    "AsyncTenantRedisCluster",
     "connect",
+    "connect_cluster",
     "connection_pool",
 ]

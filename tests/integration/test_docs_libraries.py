@@ -1,4 +1,4 @@
-"""The code in docs/libraries.md runs, each block in an interpreter of its own."""
+"""The code in docs/libraries.md and docs/registry.md runs, each block in an interpreter of its own."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 
 from tests.neighbourhood import ROOT, neighbourhood
 
-BLOCKS = re.findall(
-    r"^## (.+?)$|^```python\n(.*?)^```", (ROOT / "docs/libraries.md").read_text(), re.M | re.S
-)
+TEXT = "".join((ROOT / "docs" / name).read_text() for name in ("libraries.md", "registry.md"))
+BLOCKS = re.findall(r"^## (.+?)$|^```python\n(.*?)^```", TEXT, re.M | re.S)
 
 
 def blocks():
     title = ""
     for heading, code in BLOCKS:
         if heading:
-            title = heading.split()[0]
+            title = heading.split()[0].strip(":")
         else:
             yield pytest.param(code, id=title)
 

@@ -138,7 +138,7 @@ def _run_on(server: RealServer, job: Job, world: str, home: Path, folder: Path, 
     report, wanted = folder / "report.json", folder / "only.txt"
     wanted.write_text("\n".join(only))
     command = [
-        *(sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short"),
+        *(sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=native"),
         *("-p", "redis_py_suite.plugin", "-p", "no:cacheprovider", "-p", "no:valkey"),
         *("-m", "not onlycluster and not redismod and not ssl"),
         *("--redis-url", f"{server.tcp_url}/0"),

@@ -138,6 +138,12 @@ def test_pushes_do_not_take_a_commands_place() -> None:
     assert not one.pending
 
 
+def test_a_nested_reply_on_a_subscribed_connection() -> None:
+    one = session()
+    send(one, ("SUBSCRIBE", "news"), ("XRANGE", "s", "-", "+"))
+    assert one.settle([[b"1-1", [b"f", b"v"]]], decode=True) == [[b"1-1", [b"f", b"v"]]]
+
+
 def test_a_list_that_looks_like_a_push_is_a_value() -> None:
     one = session()
     send(one, ("LRANGE", "q", 0, -1))

@@ -15,6 +15,7 @@ from tenantkv.commands.table import find_rule, quick, rewrite, too_few
 from tenantkv.errors import MalformedCommandError
 from tenantkv.namespace import Namespace
 
+pack_command: Any
 try:
     # A pure function in C, and already there where redis-py is to be fast.
     from hiredis import pack_command
@@ -98,8 +99,7 @@ class Packer:
             to_bytes = self.to_bytes
             wire = [text + key if type(key) is str else prefix + to_bytes(key) for key in arguments[1:]]
             return pack_command((rule.name, *wire))
-        wire = [prefix + self.to_bytes(key) for key in arguments[1:]]
-        return pack_words([rule.name.encode(), *wire])
+        return pack_words([rule.name.encode(), *(prefix + self.to_bytes(key) for key in arguments[1:])])
 
     def to_bytes(self, value: Any) -> bytes:
         """Return an argument's bytes, as the connection's encoder gives them."""

@@ -44,14 +44,16 @@ class AsyncTenantRedis(aredis.Redis):
         kwargs: as for ``redis.asyncio.Redis``.
     """
 
-    def __init__(self, *args: Any, connection_pool: Any = None, **kwargs: Any) -> None:
+    connection_pool: AsyncNamespacedConnectionPool | AsyncPoolView
+
+    def __init__(self, *, connection_pool: Any = None, **kwargs: Any) -> None:
         if not isinstance(connection_pool, (AsyncNamespacedConnectionPool, AsyncPoolView)):
             raise ConfigurationError(
                 "AsyncTenantRedis works on a namespaced connection pool; make it with "
                 "tenantkv.asyncio.connect(), or pass "
                 "connection_pool=tenantkv.asyncio.connection_pool(...)"
             )
-        super().__init__(*args, connection_pool=connection_pool, **kwargs)
+        super().__init__(connection_pool=connection_pool, **kwargs)
         self._is_lean = LEAN and bool(getattr(connection_pool, "_is_lean", False))
 
     @classmethod
@@ -105,10 +107,11 @@ class AsyncTenantRedis(aredis.Redis):
         return await self._execute(name, args, options)
 
     async def _execute(self, name: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if isinstance(self.connection, AsyncNamespacedMixin):  # not a test's double
-            await self.connection.revive()
+        connection: Any = self.connection
+        if isinstance(connection, AsyncNamespacedMixin):  # not a test's double
+            await connection.revive()
         if not self._is_lean or self.single_connection_client or self.connection is not None:
-            return await super().execute_command(*args, **options)
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         pool = self.connection_pool
         connection = await pool.get_connection()
         try:
@@ -142,7 +145,7 @@ class AsyncTenantRedis(aredis.Redis):
                 if not is_missing(error):
                     raise
                 self.connection_pool.lacks_scan = True
-        encoder = self.connection_pool.get_encoder()
+        encoder = self.connection_pool.get_encoder()  # type: ignore[no-untyped-call]
         operation = own_keys.emulate(
             emulated_words(args, encoder), registrar_of(self), random.choice, time.time()
         )

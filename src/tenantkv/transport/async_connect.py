@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
@@ -18,6 +18,9 @@ from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
 from tenantkv.transport.connect import Target, target
 from tenantkv.transport.redis_py import asyncio_arguments
 from tenantkv.transport.retry import default_async_retry
+
+if TYPE_CHECKING:
+    from tenantkv.transport.async_cluster import AsyncTenantRedisCluster
 
 _CLASSES = {
     "redis": AsyncNamespacedConnection,
@@ -83,14 +86,15 @@ def connect(
     registry: bool | None = None,
     profile: str | None = None,
     **options: Any,
-) -> Any:
+) -> AsyncTenantRedis:
     """Return an asyncio client that stays inside the tenant's namespace.
 
     The arguments are those of :func:`tenantkv.connect`. Call it anywhere; connections are made by the
     first command, in the loop that runs then.
 
     Returns:
-        A :class:`tenantkv.AsyncTenantRedis`, or a :class:`tenantkv.AsyncTenantRedisCluster`.
+        A :class:`tenantkv.AsyncTenantRedis`; for a cluster URL a :class:`tenantkv.AsyncTenantRedisCluster`,
+        which :func:`connect_cluster` returns with its type.
     """
     found = target(
         url,
@@ -104,7 +108,21 @@ def connect(
     if found.settings.kind == "cluster":
         from tenantkv.transport.async_cluster import connect_cluster
 
-        return connect_cluster(found)
+        return cast(AsyncTenantRedis, connect_cluster(found))
     client = AsyncTenantRedis(connection_pool=make_pool(found))
     client.auto_close_connection_pool = True
+    return client
+
+
+def connect_cluster(url: str | None = None, **arguments: Any) -> AsyncTenantRedisCluster:
+    """Return an asyncio client for a Cluster; the arguments are those of :func:`connect`.
+
+    Raises:
+        ConfigurationError: the URL is not one of a Cluster.
+    """
+    client: object = connect(url, **arguments)
+    from tenantkv.transport.async_cluster import AsyncTenantRedisCluster
+
+    if not isinstance(client, AsyncTenantRedisCluster):
+        raise ConfigurationError("a Cluster's URL begins with redis+cluster:// or rediss+cluster://")
     return client

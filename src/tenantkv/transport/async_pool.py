@@ -73,7 +73,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         """Return a connection that speaks for `namespace` until it is released."""
         if not self._available_connections and self._is_full():
             await self._wait()
-        connection = self.get_available_connection()
+        connection = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             if connection.is_stranded():
                 connection.abandon()
@@ -166,9 +166,13 @@ class AsyncPoolView(aredis.ConnectionPool):
         return getattr(self._pool, name)
 
     @property
-    def connection_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+    def connection_kwargs(self) -> dict[str, Any]:
         """The connections' arguments, with this view's namespace."""
         return self._view_kwargs
+
+    @connection_kwargs.setter
+    def connection_kwargs(self, value: dict[str, Any]) -> None:
+        self._view_kwargs = value
 
     @property
     def lacks_scan(self) -> bool:

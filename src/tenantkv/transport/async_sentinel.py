@@ -32,11 +32,11 @@ class _ManagedSSL(SentinelManagedSSLConnection):
     read_response = aredis.SSLConnection.read_response  # type: ignore[assignment]
 
 
-class AsyncNamespacedSentinelConnection(AsyncNamespacedConnection, _Managed):  # type: ignore[misc]
+class AsyncNamespacedSentinelConnection(AsyncNamespacedConnection, _Managed):
     """A TCP connection to whichever server is the primary, which speaks in own names."""
 
 
-class AsyncNamespacedSentinelSSLConnection(  # type: ignore[misc]
+class AsyncNamespacedSentinelSSLConnection(
     AsyncNamespacedSSLConnection, _ManagedSSL
 ):
     """A TLS connection to whichever server is the primary, which speaks in own names."""

@@ -51,14 +51,16 @@ class TenantRedis(redis.Redis):
         kwargs: as for ``redis.Redis``.
     """
 
-    def __init__(self, *args: Any, connection_pool: Any = None, **kwargs: Any) -> None:
+    connection_pool: NamespacedConnectionPool | PoolView
+
+    def __init__(self, *, connection_pool: Any = None, **kwargs: Any) -> None:
         pool = namespaced_pool(connection_pool)
         if pool is None:
             raise ConfigurationError(
                 "TenantRedis works on a namespaced connection pool; make it with tenantkv.connect(), "
                 "or pass connection_pool=tenantkv.connection_pool(...)"
             )
-        super().__init__(*args, connection_pool=pool, **kwargs)
+        super().__init__(connection_pool=pool, **kwargs)
         self._is_lean = LEAN and bool(getattr(pool, "_is_lean", False))
 
     @classmethod
@@ -117,12 +119,12 @@ class TenantRedis(redis.Redis):
             if isinstance(kept, NamespacedMixin):  # not a test's double
                 kept.revive()
         if not self._is_lean or self.connection is not None:
-            return super().execute_command(*args, **options)
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         pool = self.connection_pool
         connection = pool.get_connection()
         try:
             connection.send_command(*args)
-            return self.parse_response(connection, name, **options)
+            return self.parse_response(connection, name, **options)  # type: ignore[no-untyped-call]
         except REPEATABLE as error:
             return self._repeat(connection, error, args, options)
         finally:
@@ -138,7 +140,7 @@ class TenantRedis(redis.Redis):
             if first:
                 raise first.pop()
             connection.send_command(*args)
-            return self.parse_response(connection, args[0], **options)
+            return self.parse_response(connection, args[0], **options)  # type: ignore[no-untyped-call]
 
         return connection.retry.call_with_retry(once, lambda *_: connection.disconnect())
 

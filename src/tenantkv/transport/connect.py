@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 from redis.connection import parse_url
@@ -26,6 +26,7 @@ from tenantkv.transport.retry import default_retry
 
 if TYPE_CHECKING:
     from tenantkv.config import Settings
+    from tenantkv.transport.cluster import TenantRedisCluster
 
 #: Seconds. The health check lies far below the ten minutes after which such servers close an idle
 #: connection, and also below what NAT gateways allow.
@@ -194,7 +195,7 @@ def connect(
     registry: bool | None = None,
     profile: str | None = None,
     **options: Any,
-) -> Any:
+) -> TenantRedis:
     """Return a client whose every command stays inside the tenant's namespace.
 
     Args:
@@ -209,7 +210,8 @@ def connect(
         options: as for ``redis.Redis``: ``decode_responses``, ``protocol``, time-outs, TLS ...
 
     Returns:
-        A :class:`tenantkv.TenantRedis`, or a :class:`tenantkv.TenantRedisCluster` for a cluster URL.
+        A :class:`tenantkv.TenantRedis`; for a cluster URL a :class:`tenantkv.TenantRedisCluster`, which
+        :func:`connect_cluster` returns with its type.
         No round trip, but for an embedded server that starts and a cluster that is asked for its nodes.
 
     Raises:
@@ -228,8 +230,22 @@ def connect(
     if found.settings.kind == "cluster":
         from tenantkv.transport.cluster import connect_cluster
 
-        return connect_cluster(found)
+        return cast(TenantRedis, connect_cluster(found))
     client = TenantRedis(connection_pool=make_pool(found))
     # The client made the pool, so closing the client closes it.
     client.auto_close_connection_pool = True
+    return client
+
+
+def connect_cluster(url: str | None = None, **arguments: Any) -> TenantRedisCluster:
+    """Return a client for a Cluster; the arguments are those of :func:`connect`.
+
+    Raises:
+        ConfigurationError: the URL is not one of a Cluster.
+    """
+    client: object = connect(url, **arguments)
+    from tenantkv.transport.cluster import TenantRedisCluster
+
+    if not isinstance(client, TenantRedisCluster):
+        raise ConfigurationError("a Cluster's URL begins with redis+cluster:// or rediss+cluster://")
     return client

@@ -80,7 +80,7 @@ class NamespacedMixin:
         """Return a command as bytes for `send_packed_command`, refused or rewritten."""
         return self.session.pack_all([args])
 
-    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> Packed:
+    def pack_commands(self, commands: Iterable[Any]) -> Packed:
         """Return commands as bytes for `send_packed_command`; all of them, or none."""
         return self.session.pack_all(commands)
 
@@ -92,7 +92,8 @@ class NamespacedMixin:
             self._blocked_for = blocking_time(rule, args)
         pieces = (packed,) if type(packed) is bytes else packed
         ahead = None
-        if rule.creates and not session.is_registered(args, rule):
+        registrar = session.registrar
+        if rule.creates and registrar and not session.is_registered(registrar, args, rule):
             ahead = session.registrations([(args, rule)])
             if ahead:
                 pieces = (b"".join([*ahead, *pieces]),)

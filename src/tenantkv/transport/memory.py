@@ -32,7 +32,7 @@ class MemoryConnection(NamespacedMixin, FakeRedisConnection):
         """There are no bytes to read, so there is no short way to read them."""
 
 
-class AsyncMemoryConnection(AsyncNamespacedMixin, aioredis.FakeAsyncRedisConnection):
+class AsyncMemoryConnection(AsyncNamespacedMixin, aioredis.FakeAsyncRedisConnection):  # type: ignore[misc]
     """An asyncio connection to fakeredis that speaks in own names."""
 
     def _take_lean(self) -> None:

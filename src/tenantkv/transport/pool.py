@@ -223,9 +223,13 @@ class PoolView(redis.ConnectionPool):
         return getattr(self._pool, name)
 
     @property
-    def connection_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+    def connection_kwargs(self) -> dict[str, Any]:
         """The connections' arguments, with this view's namespace."""
         return self._view_kwargs
+
+    @connection_kwargs.setter
+    def connection_kwargs(self, value: dict[str, Any]) -> None:
+        self._view_kwargs = value
 
     @property
     def lacks_scan(self) -> bool:

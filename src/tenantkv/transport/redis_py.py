@@ -17,6 +17,8 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+hiredis: Any
+NOT_ENOUGH_DATA: Any
 try:
     import hiredis
     from redis._parsers.hiredis import NOT_ENOUGH_DATA

@@ -29,7 +29,7 @@ LONGEST_WAIT = 2.0
 
 # A primary that has become a replica refused the write, so it may be repeated; a new connection finds
 # the new primary behind a virtual address.
-_SUPPORTED = (RedisConnectionError, RedisTimeoutError, TimeoutError, ReadOnlyError)
+_SUPPORTED: Any = (RedisConnectionError, RedisTimeoutError, TimeoutError, ReadOnlyError)
 
 
 class _UnrepeatableError(Exception):

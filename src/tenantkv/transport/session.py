@@ -123,10 +123,11 @@ class Session:
         pieces: list[Any] = []
         small: list[bytes] = []
         writes: list[tuple[Sequence[Any], Rule]] = []
+        registrar = self.registrar
         for command in commands:
             packed, rule = self.pack(command)
             rules.append(rule)
-            if rule.creates and not self.is_registered(command, rule):
+            if rule.creates and registrar and not self.is_registered(registrar, command, rule):
                 writes.append((command, rule))
             if type(packed) is bytes:
                 small.append(packed)
@@ -139,15 +140,14 @@ class Session:
             return Packed([*ahead, *pieces], [*ahead.rules, *rules])
         return Packed(pieces, rules)
 
-    def is_registered(self, arguments: Sequence[Any], rule: Rule) -> bool:
+    def is_registered(self, registrar: Registrar, arguments: Sequence[Any], rule: Rule) -> bool:
         """Whether the registry has nothing to send ahead of a command, as before most writes."""
-        registrar = self.registrar
-        if registrar is None:
-            return True
         if not rule.single:
             return False
         name = arguments[1]
-        return registrar.knows(name if type(name) is bytes else bytes(self.encoder.encode(name)), time.time())
+        if type(name) is not bytes:
+            name = bytes(self.encoder.encode(name))
+        return registrar.knows(name, time.time())
 
     def registrations(self, writes: Iterable[tuple[Sequence[Any], Rule]]) -> Packed:
         """Return what the registry wants sent ahead of commands that may create keys.
@@ -233,7 +233,7 @@ class Session:
             if type(reply[0]) is str:
                 # Before redis-py 8, looking whether there is a message may read and decode it.
                 reply = encode_deep(reply, self.encoder.encode)
-            is_push = reply[0] in _PUSHES
+            is_push = isinstance(reply[0], bytes) and reply[0] in _PUSHES
         else:
             is_push = False
         if is_push:
