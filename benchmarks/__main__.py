@@ -1,4 +1,4 @@
-"""``python -m benchmarks [overhead|startup|registry|scripts ...] [--quick] [--json FILE]``."""
+"""``python -m benchmarks [overhead|startup|registry|scripts|seal ...] [--quick] [--json FILE]``."""
 
 from __future__ import annotations
 

@@ -337,3 +337,27 @@ def test_truncated_prefix_in_the_servers_words(
             with pytest.raises(redis.ResponseError, match="unknown command") as caught:
                 kv.execute_command("TDIGEST.MERGE", "d", 2, letter * padding, "b", "OVERRIDE")
             assert namespace.keyring.prefix[:3] not in str(caught.value)
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+@pytest.mark.parametrize("name", ["SUBSCRIBE", "psubscribe", "UNSUBSCRIBE"])
+def test_a_subscription_beside_other_commands_is_refused(
+    open_server: RealServer, transaction: bool, name: str
+) -> None:
+    kv = tenantkv.connect(open_server.url, namespace=Namespace(Keyring.generate(os.urandom(96))))
+    kv.rpush("queue", "item")
+    pipe = kv.pipeline(transaction=transaction).execute_command(name, "a").blpop("queue", 1)
+    with pytest.raises(ForbiddenCommandError, match="pubsub"):
+        pipe.execute()
+    assert kv.lrange("queue", 0, -1) == [b"item"]
+    assert kv.blpop("queue", 1)[0] == b"queue"
+
+
+def test_commands_in_lower_case_are_emulated_too(shared_server: RealServer) -> None:
+    namespace = Namespace(Keyring.generate(os.urandom(96)))
+    kv = tenantkv.connect(shared_server.url, namespace=namespace, registry=True)
+    kv.set("a", 1)
+    assert kv.execute_command("dbsize") == 1
+    assert kv.execute_command("randomkey") == b"a"
+    assert kv.execute_command("keys", "*") == [b"a"]
+    assert kv.execute_command("flushdb") is True and kv.get("a") is None

@@ -374,6 +374,23 @@ class TestTampering:
         with pytest.raises(OpenError):
             sealer().open(blob, kind="kv", name=b"name")
 
+    @pytest.mark.parametrize("options", [{"expiry": 2**32 - 1}, {"compress": True}])
+    def test_a_member_with_flags_does_not_open(self, options: dict[str, Any]) -> None:
+        # Made with the right key by somebody else's program; ours never makes one.
+        blob = second.seal(RING.primary.secret, second.SIV, b"v", kind="kv", name=b"name", **options)
+        assert second.open_(RING.primary.secret, blob, kind="kv", name=b"name") == b"v"
+        assert is_refused(sealer(), blob) and not is_envelope_unverified(blob)
+
+    def test_too_short_for_its_suite(self) -> None:
+        for suite in EVERY_SUITE:
+            shortest = seal_by(suite, b"", Keyring.generate(ENTROPY[::-1]))
+            with pytest.raises(UnknownKeyError):
+                sealer(suites=EVERY_SUITE).open(shortest, kind="kv", name=b"name")
+            with pytest.raises(OpenError) as caught:
+                sealer(suites=EVERY_SUITE).open(shortest[:-1], kind="kv", name=b"name")
+            assert type(caught.value) is OpenError
+            assert is_envelope_unverified(shortest) and not is_envelope_unverified(shortest[:-1])
+
     @given(st.binary(max_size=120), st.booleans())
     @settings(max_examples=2000)
     def test_fuzz(self, data: bytes, has_header: bool) -> None:
@@ -478,6 +495,11 @@ class TestExpiry:
         with pytest.raises(SealError, match="TTL"):
             sealer().seal(b"v", kind="kv", name=b"n", expires=expires)
 
+    def test_the_header_tells_of_it(self) -> None:
+        for options in ({"expires": NOW + 1}, {"compress": True}, {"expires": NOW + 1, "compress": True}, {}):
+            header = read_header_unverified(seal_by("sign", bytes(100), **options))
+            assert header == ("sign", "compress" in options, "expires" in options, RING.primary.id)
+
     def test_the_flag_cannot_be_taken_away(self) -> None:
         blob = bytearray(seal_by("sign", b"v", expires=NOW + 10))
         blob[2] = 0
@@ -551,7 +573,7 @@ class TestCompression:
         header = second.header(RING.primary.secret, second.XAES, second.EXPIRY)
         for body in (b"", b"\xff", b"\xff\xff\xff"):
             blob = suite.seal(header, body, pae(header, b"kv", b"name", b""), lambda length: NONCE)
-            assert is_refused(sealer(), blob)
+            assert is_refused(sealer(clock=lambda: 0.0), blob)
 
 
 class TestBadInput:

@@ -400,6 +400,15 @@ class TestLiveSealer:
                 live.open(blob, **PLACE)
         assert reloader.reloads == 1
 
+    def test_what_another_thread_has_read_counts(self, path: Path) -> None:
+        clock = Clock()
+        reloader = KeyringReloader(load_keyring(path), clock=clock)
+        live = LiveSealer(RING, reloader=reloader, monotonic=clock)
+        ring = rewrite_keyring(load_keyring(path), rotated_once)
+        assert reloader.reload() == ring
+        # Within the pause; the file is not read again.
+        assert live.open(LiveSealer(ring).seal(b"v", **PLACE), **PLACE) == b"v" and reloader.reloads == 1
+
     def test_a_lost_file_stops_no_program(self, path: Path) -> None:
         clock = Clock()
         live = LiveSealer(load_keyring(path), monotonic=clock)

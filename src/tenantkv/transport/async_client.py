@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from redis import asyncio as aredis
 from redis.exceptions import ResponseError
 
-from tenantkv.errors import ConfigurationError, RefusedError
+from tenantkv.errors import ConfigurationError, MalformedCommandError, RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
@@ -101,7 +101,9 @@ class AsyncTenantRedis(aredis.Redis):
         Raises:
             RefusedError: also a ``redis.exceptions.ResponseError``; nothing was sent.
         """
-        name = args[0] if args else ""
+        if not args:
+            raise as_response(MalformedCommandError("the command", "it has no name."))
+        name = args[0]
         if type(name) is str and name in EMULATED:
             return await self._look_at_many(name, args, options)
         return await self._execute(name, args, options)
@@ -138,7 +140,7 @@ class AsyncTenantRedis(aredis.Redis):
 
     async def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the server where it can, else by ourselves."""
-        if name not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
+        if name.upper() not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
             try:
                 return without_reserved(await self._execute(name, args, options))
             except ResponseError as error:

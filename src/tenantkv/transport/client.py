@@ -12,7 +12,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.table import find_rule
-from tenantkv.errors import ConfigurationError, RefusedError
+from tenantkv.errors import ConfigurationError, MalformedCommandError, RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
@@ -36,7 +36,8 @@ Result = TypeVar("Result")
 REPEATABLE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
 
 #: The commands that look at many keys, as redis-py names them; see `ops/own_keys.py`.
-EMULATED = frozenset({"KEYS", "SCAN", "DBSIZE", "RANDOMKEY", "FLUSHDB"})
+_MANY = ("KEYS", "SCAN", "DBSIZE", "RANDOMKEY", "FLUSHDB")
+EMULATED = frozenset({*_MANY, *map(str.lower, _MANY)})
 ONLY_EMULATED = frozenset({"DBSIZE", "RANDOMKEY", "FLUSHDB"})
 
 
@@ -108,7 +109,9 @@ class TenantRedis(redis.Redis):
         Raises:
             RefusedError: also a ``redis.exceptions.ResponseError``; nothing was sent.
         """
-        name = args[0] if args else ""
+        if not args:
+            raise as_response(MalformedCommandError("the command", "it has no name."))
+        name = args[0]
         if type(name) is str and name in EMULATED:
             return self._look_at_many(name, args, options)
         return self._execute(name, args, options)
@@ -146,7 +149,7 @@ class TenantRedis(redis.Redis):
 
     def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the server where it can, else by ourselves."""
-        if name not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
+        if name.upper() not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
             try:
                 return without_reserved(self._execute(name, args, options))
             except ResponseError as error:

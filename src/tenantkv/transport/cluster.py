@@ -207,7 +207,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):
 
     def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the servers where they can, else by ourselves."""
-        if name not in ONLY_EMULATED and not self._lacks_scan:
+        if name.upper() not in ONLY_EMULATED and not self._lacks_scan:
             try:
                 return without_reserved(self._ask_nodes(args, options))
             except ResponseError as error:
@@ -224,7 +224,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):
         if self.encoder.decode_responses:
             reply = decode_deep(reply, self.encoder.decode)
         # redis-py's cluster has a cursor for each node.
-        return ({self._own_nodes()[0].name: reply[0]}, reply[1]) if name == "SCAN" else reply
+        return ({self._own_nodes()[0].name: reply[0]}, reply[1]) if name.upper() == "SCAN" else reply
 
     def _ask_nodes(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if options.get("target_nodes") is not None:

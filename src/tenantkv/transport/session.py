@@ -100,15 +100,20 @@ class Session:
             raise as_response(_no_namespace(arguments))
         try:
             packed, rule = self.packer.pack(arguments, namespace)
-            if rule.session and rule.name == "SELECT":
-                self._check_database(arguments)
+            if rule.session:
+                self._check_session(rule, arguments)
         except RefusedError as error:
             raise as_response(error) from None
         if rule.conditional and len(arguments) > 3 and not rule.may_repeat(arguments):
             rule = _once(rule)
         return packed, rule
 
-    def _check_database(self, arguments: Sequence[Any]) -> None:
+    def _check_session(self, rule: Rule, arguments: Sequence[Any]) -> None:
+        """Refuse what would change the meaning of replies that others wait for."""
+        if rule.name.endswith("SUBSCRIBE") and self.transaction is not None:
+            raise _subscription_among_others(rule)
+        if rule.name != "SELECT":
+            return
         number = self.packer.words(arguments)[1]
         if number != str(self.database or 0).encode():
             raise ForbiddenCommandError(
@@ -134,6 +139,10 @@ class Session:
             else:
                 pieces += [b"".join(small), *packed]
                 small = []
+        if len(rules) > 1:
+            for rule in rules:
+                if rule.session and rule.name.endswith("SUBSCRIBE"):
+                    raise as_response(_subscription_among_others(rule))
         pieces.append(b"".join(small))
         if writes:
             ahead = self.registrations(writes)
@@ -333,6 +342,14 @@ def _no_namespace(arguments: Sequence[Any]) -> NamespaceRequiredError:
         name,
         "this connection has no namespace.",
         "Make clients with tenantkv.connect() or pools with tenantkv.connection_pool().",
+    )
+
+
+def _subscription_among_others(rule: Rule) -> ForbiddenCommandError:
+    return ForbiddenCommandError(
+        rule.name,
+        "its acknowledgements would be taken for the replies of the commands beside it.",
+        "Use pubsub().",
     )
 
 
