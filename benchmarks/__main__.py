@@ -17,7 +17,7 @@ import redis
 from benchmarks.timing import table
 from tenantkv.transport import redis_py
 
-NAMES = ("overhead", "startup", "registry", "secrets")
+NAMES = ("overhead", "startup", "registry", "secrets", "seal")
 
 
 def main() -> int:

@@ -134,6 +134,9 @@ def _has_secret_value(data: bytes, begin: int, end: int, kind: int) -> bool:
         # What begins with a space is the text between two quotes that do not belong together.
         return match[1][0] != 0x20 and shapes.looks_secret(_without_scheme(match[1]), kind)
     if match := _BARE.match(data, end):
+        # A comparison in code, or base64 that ends in "==".
+        if match[1][0] == 0x3D:
+            return False
         after = data[match.end() : match.end() + 1]
         if after and after in b"([{" and _EXPRESSION.fullmatch(match[1]):
             return False
