@@ -9,6 +9,7 @@
     │   ├── KeyringNotFoundError    there is none, and only ``tenantkv init`` makes one
     │   ├── KeyringPermissionError  other users of the machine could read it
     │   └── KeyringFormatError      damaged, half-written or of a foreign format
+    ├── CodecError                  a value that cannot become bytes, or bytes that are no value
     ├── EnvelopeError               a value and its envelope
     │   ├── SealError               the value cannot be sealed
     │   └── OpenError               the envelope does not open; it never says why
@@ -65,6 +66,10 @@ class KeyringPermissionError(KeyringError):
 
 class KeyringFormatError(KeyringError):
     """The keyring document is damaged, half-written or not one of ours."""
+
+
+class CodecError(TenantKVError, ValueError):
+    """A value that does not survive encoding, or bytes that cannot be decoded; shows neither."""
 
 
 class EnvelopeError(TenantKVError):

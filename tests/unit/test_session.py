@@ -140,7 +140,8 @@ def test_pushes_do_not_take_a_commands_place() -> None:
 
 def test_a_nested_reply_on_a_subscribed_connection() -> None:
     one = session()
-    send(one, ("SUBSCRIBE", "news"), ("XRANGE", "s", "-", "+"))
+    send(one, ("SUBSCRIBE", "news"))
+    send(one, ("XRANGE", "s", "-", "+"))
     assert one.settle([[b"1-1", [b"f", b"v"]]], decode=True) == [[b"1-1", [b"f", b"v"]]]
 
 

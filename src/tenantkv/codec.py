@@ -1,0 +1,125 @@
+"""Values to bytes and back: bytes and text as they are, JSON, and pickle inside a seal only.
+
+==== ==============================
+byte what follows
+==== ==============================
+0x00 bytes
+0x01 text, as UTF-8
+0x02 JSON, compact, as UTF-8
+0x03 pickle, protocol 5
+==== ==============================
+
+Laws of this file:
+
+1. Pure. Unpickling runs whatever the pickle says, so it happens only where the caller says that the
+   bytes came out of an envelope, and pickling only where the caller will put them into one.
+2. What goes in comes out equal, or is refused going in: a cache that gave a list where it was given
+   a tuple would make a hit differ from a miss.
+3. Every damage is one error, `CodecError`, whose text shows nothing of the value.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from tenantkv.errors import CodecError
+
+_BYTES, _TEXT, _JSON, _PICKLE = b"\0", b"\1", b"\2", b"\3"
+# Protocol 5 is of Python 3.8, so every Python that we support reads it.
+_PROTOCOL = 5
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def encode(value: object, *, allow_pickle: bool = False) -> bytes:
+    """Return the bytes of a value.
+
+    Args:
+        value: bytes, text, or anything that JSON brings back equal.
+        allow_pickle: whether everything else is pickled. Only for bytes that are then sealed or signed.
+
+    Raises:
+        CodecError: it is nothing of these.
+
+    Example:
+        >>> decode(encode({"a": [1, 2.5, None, "x"]}))
+        {'a': [1, 2.5, None, 'x']}
+    """
+    if type(value) is bytes:
+        return _BYTES + value
+    try:
+        if type(value) is str:
+            return _TEXT + value.encode()
+        if _is_plain(value):
+            return (
+                _JSON + json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+            )
+    except (ValueError, RecursionError):
+        pass
+    if allow_pickle:
+        return _PICKLE + _pickle(value)
+    raise CodecError(
+        f"a {type(value).__name__} is neither bytes nor text, and JSON does not bring it back as it is; "
+        "convert it first (tuples to lists, keys to text)"
+    )
+
+
+def decode(data: bytes, *, is_authentic: bool = False) -> Any:
+    """Return the value that `encode` made bytes of.
+
+    Args:
+        data: the bytes.
+        is_authentic: whether they came out of an envelope. Pickles are loaded only then.
+
+    Raises:
+        CodecError: they are damaged, or a pickle that nobody vouches for.
+    """
+    kind, rest = data[:1], data[1:]
+    if kind == _BYTES:
+        return rest
+    if kind == _PICKLE:
+        if not is_authentic:
+            raise CodecError("a pickle is loaded only from a sealed or signed value")
+        return _unpickle(rest)
+    try:
+        if kind == _TEXT:
+            return rest.decode()
+        if kind == _JSON:
+            return json.loads(rest)
+    except (ValueError, RecursionError):
+        pass
+    raise CodecError("the bytes are damaged, or of a newer codec")
+
+
+def _is_plain(value: object) -> bool:
+    """Say whether JSON brings a value back as it is: no tuples, subclasses, or keys but text."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is list:
+        return all(map(_is_plain, cast(list[object], value)))
+    if kind is dict:
+        fields = cast(dict[object, object], value)
+        return all(type(key) is str for key in fields) and all(map(_is_plain, fields.values()))
+    return False
+
+
+def _pickle(value: object) -> bytes:
+    import pickle
+
+    try:
+        return pickle.dumps(value, _PROTOCOL)
+    except Exception:
+        # What its own methods raise may quote the value.
+        problem = f"a {type(value).__name__} cannot be pickled"
+    raise CodecError(problem)
+
+
+def _unpickle(data: bytes) -> Any:
+    import pickle
+
+    try:
+        return pickle.loads(data)
+    except Exception:
+        problem = "a pickle cannot be loaded: its class is gone, changed or of another program"
+    raise CodecError(problem)
