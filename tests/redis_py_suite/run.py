@@ -84,7 +84,6 @@ class Verdict:
         regressions: tests that pass with plain redis-py and fail with ours, with what they say.
         flaky: tests that failed with ours at first and passed when tried again.
         excused: tests that failed as their exemption says.
-        unneeded: exemptions whose tests all pass.
         strays: keys outside of the namespace, by the test after which they were seen.
     """
 
@@ -94,7 +93,6 @@ class Verdict:
     regressions: dict[str, str] = field(default_factory=dict)
     flaky: list[str] = field(default_factory=list)
     excused: list[str] = field(default_factory=list)
-    unneeded: list[Exemption] = field(default_factory=list)
     strays: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -173,11 +171,10 @@ def compare(job: Job, *, server: str | None = None, everything: bool = False) ->
     verdict = Verdict(job, ours, strays=ours.strays)
     suspects = []
     for test in ours.named("failed"):
-        if excuse(test, ours.tests[test]["text"]):
+        if excuse(test, ours.tests[test]["text"], job.world):
             verdict.excused.append(test)
         else:
             suspects.append(test)
-    verdict.unneeded = _unneeded(ours)
     if everything:
         verdict.plain = run_tests(job, "plain", server=server)
     if suspects:
@@ -191,15 +188,15 @@ def compare(job: Job, *, server: str | None = None, everything: bool = False) ->
     return verdict
 
 
-def _unneeded(ours: Outcomes) -> list[Exemption]:
-    """Return the exemptions that cover tests which ran, none of which failed."""
-    ran = {test: known["outcome"] for test, known in ours.tests.items()}
-    found = []
-    for exemption in EXEMPTIONS:
-        outcomes = {outcome for test, outcome in ran.items() if exemption.covers(test)}
-        if "passed" in outcomes and "failed" not in outcomes:
-            found.append(exemption)
-    return found
+def unneeded(verdicts: Iterable[Verdict]) -> list[Exemption]:
+    """Return the exemptions that cover tests which ran, none of which failed anywhere."""
+    outcomes: dict[Exemption, set[str]] = {exemption: set() for exemption in EXEMPTIONS}
+    for verdict in verdicts:
+        for exemption, found in outcomes.items():
+            if exemption.applies(verdict.job.world):
+                tests = verdict.ours.tests.items()
+                found |= {known["outcome"] for test, known in tests if exemption.covers(test)}
+    return [exemption for exemption, found in outcomes.items() if "passed" in found and "failed" not in found]
 
 
 def compare_all(jobs: Sequence[Job], *, server: str | None = None, everything: bool = False) -> list[Verdict]:
@@ -223,15 +220,14 @@ def full_jobs() -> list[Job]:
     return jobs
 
 
-def report(verdicts: Iterable[Verdict]) -> str:
+def report(verdicts: Sequence[Verdict]) -> str:
     """Return what is to be known, the worst last."""
     lines = [verdict.line() for verdict in verdicts]
+    lines += [f"no longer needed: {exemption.tests}" for exemption in unneeded(verdicts)]
     for verdict in verdicts:
         lines += [f"flaky: {verdict.job}: {test}" for test in verdict.flaky]
         for test, keys in verdict.strays.items():
             lines.append(f"KEYS OUTSIDE OF THE NAMESPACE: {verdict.job}: {test}: {keys[:5]}")
-        for exemption in verdict.unneeded:
-            lines.append(f"no longer needed: {verdict.job}: {exemption.tests}")
         for test, text in verdict.regressions.items():
             lines.append(f"\nREGRESSION: {verdict.job}: {test}\n{text[-1500:]}")
     return "\n".join(lines)
