@@ -103,9 +103,7 @@ def run(*, rounds: int = 25, quick: bool = False, only: str = "") -> list[Measur
     return rows
 
 
-async def _run_async(
-    url: str, namespace: Namespace, rounds: int, quick: bool, only: str
-) -> list[Measured]:
+async def _run_async(url: str, namespace: Namespace, rounds: int, quick: bool, only: str) -> list[Measured]:
     rows: list[Measured] = []
     clients: dict[str, Any] = {
         "redis-py": redis.asyncio.Redis.from_url(url),

@@ -123,9 +123,7 @@ class RealServer:
 
     def _database(self, number: int) -> redis.Redis:
         if number not in self._clients:
-            self._clients[number] = redis.Redis(
-                unix_socket_path=self.socket_path, db=number, protocol=2
-            )
+            self._clients[number] = redis.Redis(unix_socket_path=self.socket_path, db=number, protocol=2)
         return self._clients[number]
 
     def _names(self) -> list[tuple[int, bytes]]:
@@ -175,9 +173,7 @@ def start_tcp(
         port = free_port(span)
         config = {"bind": "127.0.0.1", "port": str(port), **(extra_config or {})}
         try:
-            server = embedded.start(
-                profile, binary=binary, extra_config=config, arguments=arguments
-            )
+            server = embedded.start(profile, binary=binary, extra_config=config, arguments=arguments)
         except EmbeddedServerError:
             # Somebody took the port between our look and the server's bind.
             if attempt == 4:

@@ -144,9 +144,7 @@ def start_sentinel(
     return SentinelTopology(started, service_name, primary, replica, sentinels)
 
 
-def start_cluster(
-    profile: str | None = None, *, size: int = 3, binary: str | None = None
-) -> ClusterTopology:
+def start_cluster(profile: str | None = None, *, size: int = 3, binary: str | None = None) -> ClusterTopology:
     """Start a cluster of ``size`` primaries; return when all of them find it complete."""
     binary = binary or newest_redis()
     config = {

@@ -20,9 +20,9 @@ def refusals() -> str:
     lines = ["| commands | refused because | instead |", "|---|---|---|"]
     for reason, instead, names in REFUSALS:
         shown = ", ".join(f"`{name}`" for name in names.split(", "))
-        lines.append(f"| {shown} | {reason} | {instead or '–'} |")
+        lines.append(f"| {shown} | {reason} | {instead or '-'} |")
     for family, (reason, instead) in REFUSED_FAMILIES.items():
-        lines.append(f"| `{family}*` | {reason} | {instead or '–'} |")
+        lines.append(f"| `{family}*` | {reason} | {instead or '-'} |")
     return "\n".join(lines)
 
 
@@ -35,9 +35,7 @@ def figures(path: str) -> str:
     for work in works:
         if not work.startswith("async "):
             other = ratio.get((f"async {work}", "tenantkv"))
-            lines.append(
-                f"| {work} | {ratio[work, 'tenantkv']:.2f} | {f'{other:.2f}' if other else ''} |"
-            )
+            lines.append(f"| {work} | {ratio[work, 'tenantkv']:.2f} | {f'{other:.2f}' if other else ''} |")
     return "\n".join(lines)
 
 

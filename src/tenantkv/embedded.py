@@ -227,9 +227,7 @@ class _Launch:
     arguments: Sequence[str]
 
 
-def _start(
-    launch: _Launch, *, data_dir: Path | None = None, lock: int | None = None
-) -> EmbeddedServer:
+def _start(launch: _Launch, *, data_dir: Path | None = None, lock: int | None = None) -> EmbeddedServer:
     binary = inspect_binary(find_binary(launch.binary)).path
     directory = socket_directory()
     socket_path = f"{directory}/s"

@@ -81,6 +81,5 @@ def socket_directory() -> str:
         except OSError:
             continue
     raise EmbeddedServerError(
-        "no writable temporary directory whose path is short enough for a unix socket; "
-        "set TMPDIR to one"
+        "no writable temporary directory whose path is short enough for a unix socket; set TMPDIR to one"
     )

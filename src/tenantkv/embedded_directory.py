@@ -36,8 +36,7 @@ def prepared(directory: Path) -> Path:
         raise EmbeddedServerError(f"cannot use {directory}: {error.strerror}") from error
     if status.st_uid != os.geteuid() or status.st_mode & 0o002:
         raise EmbeddedServerError(
-            f"{directory} belongs to somebody else or is writable by everybody; "
-            "use a directory of your own"
+            f"{directory} belongs to somebody else or is writable by everybody; use a directory of your own"
         )
     return directory.resolve()
 

@@ -89,5 +89,5 @@ def test_a_cached_pool_serves_one_namespace(tcp_server: RealServer) -> None:
 
 def test_where_the_server_does_not_allow_it_the_error_says_so(shared_tcp_server: RealServer) -> None:
     kv = connect(shared_tcp_server, Namespace(Keyring.generate(os.urandom(96))))
-    with pytest.raises(redis.ResponseError, match="(?i)unknown command"):
+    with pytest.raises(redis.ResponseError, match=r"(?i)unknown command"):
         kv.get("a")

@@ -84,7 +84,7 @@ def test_no_exception_shows_a_secret(any_server: RealServer, namespace: Namespac
 
         calls: list[Callable[[], Any]] = []
         for command in [*BAD, *SHAPES]:
-            calls.append(lambda c=command: kv.execute_command(*c))  # type: ignore[misc]
+            calls.append(lambda c=command, kv=kv: kv.execute_command(*c))  # type: ignore[misc]
             calls.append(lambda c=command: in_pipeline(c, True))  # type: ignore[misc]
             calls.append(lambda c=command: in_pipeline(c, False))  # type: ignore[misc]
         errors = errors_of(calls)
@@ -127,7 +127,11 @@ def test_no_pickle_holds_a_secret(shared_server: RealServer, namespace: Namespac
     secrets = secrets_of(namespace.keyring)
     kv = tenantkv.connect(shared_server.url, namespace=namespace)
     kv.set("a", 1)
-    wanted = [namespace, namespace.child("c"), {"namespace": kv.connection_pool.connection_kwargs["namespace"]}]
+    wanted = [
+        namespace,
+        namespace.child("c"),
+        {"namespace": kv.connection_pool.connection_kwargs["namespace"]},
+    ]
     for each in wanted:
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             data = pickle.dumps(each, protocol)
@@ -214,7 +218,12 @@ def test_no_process_argument_and_no_file_shows_a_secret(tmp_path: Path) -> None:
 
     def cli(*words: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "tenantkv", *words], env=environment, capture_output=True, text=True, cwd=tmp_path
+            [sys.executable, "-m", "tenantkv", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
         )
         return done.stdout + done.stderr
 
@@ -233,7 +242,12 @@ def test_no_process_argument_and_no_file_shows_a_secret(tmp_path: Path) -> None:
         "print(json.dumps(texts))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
     )
     texts = json.loads(done.stdout)
     assert any("redis" in text or "valkey" in text for text in texts[:-1])

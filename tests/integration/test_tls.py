@@ -37,7 +37,9 @@ def certificate(directory: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
     )
     cert_path, key_path = directory / "cert.pem", directory / "key.pem"
@@ -155,5 +157,5 @@ def test_commands_over_tls_with_asyncio(tls: tuple[str, Path], namespace: Namesp
 def test_an_unknown_certificate_is_not_accepted(tls: tuple[str, Path], namespace: Namespace) -> None:
     retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
     kv = tenantkv.connect(tls[0], namespace=namespace, retry=retry)
-    with pytest.raises(redis.ConnectionError, match="(?i)certificate"):
+    with pytest.raises(redis.ConnectionError, match=r"(?i)certificate"):
         kv.ping()

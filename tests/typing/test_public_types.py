@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import redis
+    import redis.asyncio as aredis
     from typing_extensions import assert_type
 
     import tenantkv
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     async def asynchronous() -> None:
         akv = tenantkv.asyncio.connect("embedded://")
         assert_type(akv, tenantkv.AsyncTenantRedis)
-        plain: redis.asyncio.Redis = akv
+        plain: aredis.Redis = akv
         assert_type(akv.child("customer-17"), tenantkv.AsyncTenantRedis)
         assert_type(await akv.namespace_usage(), tenantkv.Usage)
         assert_type(tenantkv.asyncio.connection_pool(), tenantkv.AsyncNamespacedConnectionPool)

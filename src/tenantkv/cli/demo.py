@@ -211,7 +211,8 @@ def _server_view(anna: Any, ben: Any, operator: redis.Redis) -> Step:
     tenants = {client.namespace.wire_prefix: name for client, name in ((anna, "anna"), (ben, "ben"))}
     lines, strays = [], 0
     # The word under which the profile's operator keeps KEYS to themselves.
-    for wire in sorted(operator.execute_command("operatorKEYS", "*")):
+    names: Any = operator.execute_command("operatorKEYS", "*")
+    for wire in sorted(names):
         prefix, _, own = wire.partition(b":")
         owner = tenants.get(prefix + b":")
         strays += owner is None

@@ -102,7 +102,10 @@ class SealPlan:
         """Return the name in the seals of a key's values: its own or its context's; ``None`` for none."""
         if key in self._plaintext_keys:
             return None
-        return next((context for globs, context in self._contexts if key in globs), key)
+        for globs, context in self._contexts:
+            if key in globs:
+                return context
+        return key
 
     def _name_of_channel(self, channel: bytes) -> bytes | None:
         return None if channel in self._plaintext_channels else channel

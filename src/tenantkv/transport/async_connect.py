@@ -68,9 +68,7 @@ def make_pool(found: Target) -> AsyncNamespacedConnectionPool:
 
         pool = sentinel_pool(found, options)
     elif found.settings.kind == "cluster":
-        raise ConfigurationError(
-            "a cluster has no single connection pool; use tenantkv.asyncio.connect()"
-        )
+        raise ConfigurationError("a cluster has no single connection pool; use tenantkv.asyncio.connect()")
     else:
         options.setdefault("connection_class", _CLASSES[found.scheme])
         pool = AsyncNamespacedConnectionPool(**options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from redis import asyncio as aredis
@@ -350,7 +350,5 @@ class AsyncNamespacedSSLConnection(AsyncNamespacedMixin, aredis.SSLConnection):
     """A TLS connection that speaks in own names."""
 
 
-class AsyncNamespacedUnixDomainSocketConnection(
-    AsyncNamespacedMixin, aredis.UnixDomainSocketConnection
-):
+class AsyncNamespacedUnixDomainSocketConnection(AsyncNamespacedMixin, aredis.UnixDomainSocketConnection):
     """A Unix socket connection that speaks in own names."""

@@ -73,7 +73,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         """Return a connection that speaks for `namespace` until it is released."""
         if not self._available_connections and self._is_full():
             await self._wait()
-        connection = self.get_available_connection()  # type: ignore[no-untyped-call]
+        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
             if connection.is_stranded():
                 connection.abandon()

@@ -36,9 +36,7 @@ class AsyncNamespacedSentinelConnection(AsyncNamespacedConnection, _Managed):
     """A TCP connection to whichever server is the primary, which speaks in own names."""
 
 
-class AsyncNamespacedSentinelSSLConnection(
-    AsyncNamespacedSSLConnection, _ManagedSSL
-):
+class AsyncNamespacedSentinelSSLConnection(AsyncNamespacedSSLConnection, _ManagedSSL):
     """A TLS connection to whichever server is the primary, which speaks in own names."""
 
 

@@ -276,7 +276,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
         """Return a pipeline; with ``transaction=True`` its keys need a slot in common."""
-        pipe = super().pipeline(transaction, shard_hint)  # type: ignore[no-untyped-call]
+        pipe: Any = super().pipeline(transaction, shard_hint)  # type: ignore[no-untyped-call]
         pipe.__class__ = TenantClusterPipeline
         pipe.tenant = self
         pipe.encoder = self.encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import select
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import redis

@@ -16,9 +16,7 @@ try:
     import fakeredis
     from fakeredis import FakeRedisConnection, aioredis
 except ImportError as error:
-    raise ConfigurationError(
-        "memory:// needs fakeredis with Lua: pip install 'fakeredis[lua]'"
-    ) from error
+    raise ConfigurationError("memory:// needs fakeredis with Lua: pip install 'fakeredis[lua]'") from error
 
 
 class MemoryConnection(NamespacedMixin, FakeRedisConnection):
@@ -60,6 +58,4 @@ def memory_pool(options: dict[str, Any]) -> NamespacedConnectionPool:
 
 def async_memory_pool(options: dict[str, Any]) -> AsyncNamespacedConnectionPool:
     """Return an asyncio pool on fakeredis; see `memory_pool`."""
-    return AsyncNamespacedConnectionPool(
-        **{"connection_class": AsyncMemoryConnection, **_arguments(options)}
-    )
+    return AsyncNamespacedConnectionPool(**{"connection_class": AsyncMemoryConnection, **_arguments(options)})

@@ -104,6 +104,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             session.registrar = self.registrars.get(namespace)
             return connection
         self._checkpid()
+        connection: Any
         with self._lock:
             if not self._available_connections and self._is_full():
                 self._wait_locked(monotonic() + self.pool_wait)

@@ -36,7 +36,7 @@ PUSH_TYPE: type = getattr(hiredis, "PushNotification", None) or type("NoPush", (
 _clock: Any = vars(redis.connection)["time"]
 
 #: The clock that a sync connection's `next_health_check` is read on.
-health_clock: Callable[[], float] = _clock if callable(_clock) else _clock.monotonic
+health_clock: Callable[[], float] = getattr(_clock, "monotonic", _clock)
 
 #: Names beyond redis-py's public surface that this package reads, calls or overrides, by redis-py's
 #: module; every supported version has them.

@@ -34,11 +34,11 @@ SENTINEL_TIMEOUT = 1.0
 class _Managed(SentinelManagedConnection):
     # redis-py's turns READONLY into a lost connection, and then a refused write would look like one
     # whose reply was lost. As an error it is repeated on a new connection, which asks the Sentinels.
-    read_response = redis.Connection.read_response
+    read_response: Any = redis.Connection.read_response
 
 
 class _ManagedSSL(SentinelManagedSSLConnection):
-    read_response = redis.SSLConnection.read_response
+    read_response: Any = redis.SSLConnection.read_response
 
 
 class _FollowsPrimary:
