@@ -97,6 +97,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
 
     def checkout(self, namespace: Namespace) -> Any:
         """Return a connection that speaks for `namespace` until it is released."""
+        connection: Any
         if not self._is_lean:
             connection = self._stock_checkout()
             session = connection_of(connection).session
@@ -104,7 +105,6 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             session.registrar = self.registrars.get(namespace)
             return connection
         self._checkpid()
-        connection: Any
         with self._lock:
             if not self._available_connections and self._is_full():
                 self._wait_locked(monotonic() + self.pool_wait)
