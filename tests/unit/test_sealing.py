@@ -20,7 +20,7 @@ from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, Refuse
 from tests.property.strategies import free_commands, mutated_shapes
 from tests.sealers import NotOpenedError, TaggingSealer
 from tests.shapes import OTHER_SHAPES, SHAPES, Shape
-from tools.write_sealed_commands import PAGE, page_parts
+from tools.write_sealed_commands import PAGE, group_of, page_parts
 
 # Each form of a command once more, where `tests/shapes.py` has only what the oldest server understands.
 MORE_SHAPES = """
@@ -58,6 +58,10 @@ def plan(**options: Any) -> SealPlan:
 def apply(text: str, **options: Any) -> tuple[list[bytes], Any]:
     command = words(text)
     return plan(**options).apply(command, find_rule(command))
+
+
+def named(text: str) -> set[str]:
+    return set(text.split())
 
 
 def sealed(text: str, **options: Any) -> str:
@@ -107,6 +111,41 @@ def test_refusals_say_why_and_what_instead() -> None:
     for decision in DECISIONS.values():
         if decision.what in ("refuse", "context"):
             assert decision.reason.endswith(".") and decision.instead.endswith("."), decision.name
+
+
+def test_each_type_has_one_kind() -> None:
+    kinds: dict[str, set[str]] = {}
+    for name, decision in DECISIONS.items():
+        if decision.what in ("sealed", "context"):
+            kinds.setdefault(group_of(name), set()).add(decision.kind)
+    assert kinds == {
+        "Any key": {"kv"},
+        "Strings": {"kv"},
+        "Hashes": {"hash"},
+        "Lists": {"list"},
+        "Sets": {"set"},
+        "Sorted sets": {"set"},
+        "Streams": {"stream"},
+        "Channels": {"chan"},
+    }
+
+
+def test_which_replies_are_opened_and_which_arguments_sealed() -> None:
+    """The table once more, from the side of the data: what each command gives and takes."""
+    moving = [each for each in DECISIONS.values() if each.what in ("sealed", "context")]
+    silent = {each.name for each in moving if each.form is None and each.choice is None}
+    assert silent == named(
+        "MSET MSETEX MSETNX PSETEX SETEX SETNX HMSET HSET HSETEX HSETNX LPUSH LPUSHX LSET RPUSH RPUSHX "
+        "SADD SISMEMBER SMISMEMBER SREM SMOVE SDIFFCARD SDIFFSTORE SINTERCARD SINTERSTORE SUNIONCARD "
+        "SUNIONSTORE ZADD ZINCRBY ZMSCORE ZRANK ZREM ZREVRANK ZSCORE ZDIFFSTORE ZINTERCARD ZINTERSTORE "
+        "ZUNIONSTORE COPY RENAME RENAMENX PUBLISH SPUBLISH"
+    )
+    takers = {each.name for each in moving if each.layout is not None}
+    no_values = named(
+        "COPY RENAME RENAMENX SDIFFCARD SDIFFSTORE SINTERCARD SINTERSTORE SUNIONCARD SUNIONSTORE "
+        "ZDIFFSTORE ZINTERCARD ZINTERSTORE ZUNIONSTORE"
+    )
+    assert takers == (silent - no_values) | {"SET", "GETSET", "XADD"}
 
 
 def test_every_sealed_or_context_command_has_a_shape() -> None:
