@@ -68,7 +68,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(
         prog="tenantkv",
-        description="A namespaced, sealed and refusing client for shared Redis servers.",
+        description="A namespaced, drop-in redis-py client for Redis servers that are shared with strangers.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
