@@ -47,7 +47,7 @@ LOANS = (
         but=("test_script_flush",),
     ),
     Loan(
-        ("test_lock.py", "test_encoding.py"),
+        ("test_lock.py", "test_encoding.py", "test_connection_pool.py"),
         ("flushall",),
         "the tests clean up with it; the keys are all the tenant's",
     ),

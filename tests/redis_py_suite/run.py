@@ -138,6 +138,8 @@ def _run_on(server: RealServer, job: Job, world: str, home: Path, folder: Path, 
     command = [
         *(sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=native"),
         *("-p", "redis_py_suite.plugin", "-p", "no:cacheprovider", "-p", "no:valkey"),
+        # A test that may fail, and passes with plain redis-py, is not to fail unseen with ours.
+        "--runxfail",
         *("-m", "not onlycluster and not redismod and not ssl"),
         *("--redis-url", f"{server.tcp_url}/0"),
         *("--protocol", job.protocol, "--suite-world", world, "--suite-report", str(report)),

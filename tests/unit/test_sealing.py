@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tenantkv.commands.decisions import DECISIONS, all_decisions, decide, members_of
@@ -648,6 +648,7 @@ NO_VALUES = {
 
 
 @settings(max_examples=600, deadline=None)
+@example((b"MGET",), {})
 @given(st.one_of(mutated_shapes(), free_commands()), st.sampled_from([{}, {b"*": b"all"}]))
 def test_any_command_is_refused_or_keeps_its_names(shape: Shape, contexts: dict[bytes, bytes]) -> None:
     command = list(shape)

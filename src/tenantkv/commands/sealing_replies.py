@@ -36,7 +36,7 @@ class Opening:
 
     def __init__(self, open_: OpenFunction, kind: Kind, name_of: Callable[[bytes], bytes | None]) -> None:
         self._open = open_
-        self._kind = kind
+        self._kind: Kind = kind
         self._name_of = name_of
 
     def value(self, blob: Any, key: bytes, field: bytes = b"") -> Any:
@@ -110,7 +110,8 @@ def _first_key(arguments: Arguments) -> bytes:
 def open_by_key(opening: Opening, arguments: Arguments, reply: Any) -> Any:
     """MGET: a value for each key."""
     if not isinstance(reply, list) or not reply:
-        return opening.value(reply, arguments[1])
+        # No key at all is the server's to refuse.
+        return opening.value(reply, arguments[-1])
     return [opening.value(blob, key) for key, blob in zip(arguments[1:], reply, strict=True)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 from redis import asyncio as aredis
@@ -28,19 +27,19 @@ from tenantkv.transport.redis_py import (
 )
 from tenantkv.transport.retry import mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
+from tenantkv.transport.speaking import Speaking
 
 _LOST = (RedisConnectionError, RedisTimeoutError)
 _READ_SIZE_BYTES = 65_536
 
 
-class AsyncNamespacedMixin:
+class AsyncNamespacedMixin(Speaking):
     """Rewrites what a connection sends, and gives its replies back in own names.
 
     Args:
         namespace: whose names the connection speaks; a connection without one refuses every command.
     """
 
-    session: Session
     # redis-py's, on the class that this is mixed into.
     _parser: Any
     _reader: Any
@@ -60,24 +59,7 @@ class AsyncNamespacedMixin:
         super().__init__(*args, **kwargs)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 
-    @property
-    def namespace(self) -> Namespace | None:
-        """Whose names this connection speaks at the moment; a shared pool changes it at checkout."""
-        return self.session.namespace
-
-    @namespace.setter
-    def namespace(self, namespace: Namespace | None) -> None:
-        self.session.namespace = namespace
-
     # Sending
-
-    def pack_command(self, *args: Any) -> Packed:
-        """Return a command as bytes for `send_packed_command`, refused or rewritten."""
-        return self.session.pack_all([args])
-
-    def pack_commands(self, commands: Iterable[Any]) -> Packed:
-        """Return commands as bytes for `send_packed_command`; all of them, or none."""
-        return self.session.pack_all(commands)
 
     async def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Rewrite and send one command. Raises a refusal before any byte is sent."""
@@ -336,10 +318,6 @@ class AsyncNamespacedMixin:
             self._parser,
             *async_push_wrappers(weakref.ref(self)),
         )
-
-    def repr_pieces(self) -> list[tuple[str, Any]]:
-        """What the repr shows: never the prefix."""
-        return [*super().repr_pieces(), ("namespace", self.namespace)]  # type: ignore[misc]
 
 
 class AsyncNamespacedConnection(AsyncNamespacedMixin, aredis.Connection):

@@ -15,6 +15,7 @@ from tenantkv.ops.registry import Registrar, include
 from tenantkv.transport.async_connection import AsyncNamespacedConnection
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
 from tenantkv.transport.redis_py import LEAN, observability_on
+from tenantkv.transport.speaking import LentPool
 
 
 class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
@@ -150,43 +151,11 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         )
 
 
-class AsyncPoolView(aredis.ConnectionPool):
-    """An asyncio pool that lends another pool's connections, speaking for its own namespace."""
+class AsyncPoolView(LentPool, aredis.ConnectionPool):
+    """An asyncio pool that lends another pool's connections, speaking for a namespace of its own."""
 
     def __init__(self, pool: AsyncNamespacedConnectionPool, namespace: Namespace) -> None:
-        # Not the base's: it would make locks and lists for connections that a view never has.
-        self._pool = pool
-        self._namespace = namespace
-        self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
-        self.connection_class = pool.connection_class
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_pool":
-            raise AttributeError(name)
-        return getattr(self._pool, name)
-
-    @property
-    def connection_kwargs(self) -> dict[str, Any]:
-        """The connections' arguments, with this view's namespace."""
-        return self._view_kwargs
-
-    @connection_kwargs.setter
-    def connection_kwargs(self, value: dict[str, Any]) -> None:
-        self._view_kwargs = value
-
-    @property
-    def lacks_scan(self) -> bool:
-        """Whether the server was seen not to offer SCAN."""
-        return self._pool.lacks_scan
-
-    @lacks_scan.setter
-    def lacks_scan(self, lacks_scan: bool) -> None:
-        self._pool.lacks_scan = lacks_scan
-
-    @property
-    def namespace(self) -> Namespace:
-        """Whose names the view's connections speak."""
-        return self._namespace
+        self.lend(pool, namespace)
 
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """Return a connection of the shared pool that speaks for this view's namespace."""
@@ -198,19 +167,11 @@ class AsyncPoolView(aredis.ConnectionPool):
 
     def view(self, namespace: Namespace) -> AsyncPoolView:
         """Return a view for `namespace` on the same connections."""
-        return self._pool.view(namespace)
+        view: AsyncPoolView = self._pool.view(namespace)
+        return view
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Do nothing: the connections serve others too."""
 
     async def aclose(self) -> None:
         """Do nothing: the connections serve others too."""
-
-    def reset(self) -> None:
-        """Do nothing: the connections serve others too."""
-
-    def __del__(self) -> None:
-        """Do nothing: there is nothing to record."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__}({self._namespace!r})>"

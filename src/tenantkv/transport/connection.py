@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import select
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -29,6 +28,7 @@ from tenantkv.transport.redis_py import (
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
+from tenantkv.transport.speaking import Speaking
 
 _LOST = (RedisConnectionError, RedisTimeoutError)
 
@@ -44,7 +44,7 @@ def foreign_bytes() -> NamespaceRequiredError:
     return as_response(error)  # type: ignore[return-value]
 
 
-class NamespacedMixin:
+class NamespacedMixin(Speaking):
     """Rewrites what a connection sends, and gives its replies back in own names.
 
     Args:
@@ -53,8 +53,6 @@ class NamespacedMixin:
             one refuses every command.
         registry: noted for pools that are made anew of these arguments; see `pool.py`.
     """
-
-    session: Session
 
     def __init__(
         self, *args: Any, namespace: Namespace | None = None, registry: bool = False, **kwargs: Any
@@ -65,24 +63,7 @@ class NamespacedMixin:
         super().__init__(*args, **kwargs)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 
-    @property
-    def namespace(self) -> Namespace | None:
-        """Whose names this connection speaks at the moment; a shared pool changes it at checkout."""
-        return self.session.namespace
-
-    @namespace.setter
-    def namespace(self, namespace: Namespace | None) -> None:
-        self.session.namespace = namespace
-
     # Sending
-
-    def pack_command(self, *args: Any) -> Packed:
-        """Return a command as bytes for `send_packed_command`, refused or rewritten."""
-        return self.session.pack_all([args])
-
-    def pack_commands(self, commands: Iterable[Any]) -> Packed:
-        """Return commands as bytes for `send_packed_command`; all of them, or none."""
-        return self.session.pack_all(commands)
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Rewrite and send one command. Raises a refusal before any byte is sent."""
@@ -286,10 +267,6 @@ class NamespacedMixin:
         """
         if self.session.idle and socket_of(self) is not None and not self.is_ready():
             self.disconnect()
-
-    def repr_pieces(self) -> list[tuple[str, Any]]:
-        """What the repr shows: never the prefix."""
-        return [*super().repr_pieces(), ("namespace", self.namespace)]  # type: ignore[misc]
 
 
 class NamespacedConnection(NamespacedMixin, redis.Connection):

@@ -20,6 +20,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar, include
 from tenantkv.transport.connection import NamespacedConnection
 from tenantkv.transport.redis_py import LEAN, observability_on
+from tenantkv.transport.speaking import LentPool
 
 #: Connections that one process holds at the most, and seconds to wait for one of them.
 MAX_CONNECTIONS = 16
@@ -204,47 +205,12 @@ def connection_of(connection: Any) -> Any:
     return getattr(connection, "_conn", connection)
 
 
-class PoolView(redis.ConnectionPool):
-    """A pool that lends another pool's connections, speaking for a namespace of its own.
-
-    It owns no connection: closing it closes nothing, and a fork is the other pool's business.
-    """
+class PoolView(LentPool, redis.ConnectionPool):
+    """A pool that lends another pool's connections, speaking for a namespace of its own."""
 
     def __init__(self, pool: NamespacedConnectionPool, namespace: Namespace) -> None:
-        # Not the base's: it would make locks and lists for connections that a view never has.
-        self._pool = pool
-        self._namespace = namespace
-        self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
-        self.connection_class = pool.connection_class
+        self.lend(pool, namespace)
         self.cache = None
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_pool":
-            raise AttributeError(name)
-        return getattr(self._pool, name)
-
-    @property
-    def connection_kwargs(self) -> dict[str, Any]:
-        """The connections' arguments, with this view's namespace."""
-        return self._view_kwargs
-
-    @connection_kwargs.setter
-    def connection_kwargs(self, value: dict[str, Any]) -> None:
-        self._view_kwargs = value
-
-    @property
-    def lacks_scan(self) -> bool:
-        """Whether the server was seen not to offer SCAN."""
-        return self._pool.lacks_scan
-
-    @lacks_scan.setter
-    def lacks_scan(self, lacks_scan: bool) -> None:
-        self._pool.lacks_scan = lacks_scan
-
-    @property
-    def namespace(self) -> Namespace:
-        """Whose names the view's connections speak."""
-        return self._namespace
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """Return a connection of the shared pool that speaks for this view's namespace."""
@@ -256,22 +222,14 @@ class PoolView(redis.ConnectionPool):
 
     def view(self, namespace: Namespace) -> PoolView:
         """Return a view for `namespace` on the same connections."""
-        return self._pool.view(namespace)
+        view: PoolView = self._pool.view(namespace)
+        return view
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Do nothing: the connections serve others too."""
 
     def close(self) -> None:
         """Do nothing: the connections serve others too."""
-
-    def reset(self) -> None:
-        """Do nothing: the shared pool watches for forks."""
-
-    def __del__(self) -> None:
-        """Do nothing: there is nothing to record."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__}({self._namespace!r})>"
 
 
 __all__ = [

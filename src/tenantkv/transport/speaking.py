@@ -1,0 +1,94 @@
+"""What the sync and the asyncio classes have in common: whose names are spoken.
+
+`Speaking` is for connections, `LentPool` for pools that lend another pool's connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tenantkv.namespace import Namespace
+from tenantkv.transport.session import Packed, Session
+
+
+class Speaking:
+    """A connection that speaks for a namespace, and packs commands through the table."""
+
+    session: Session
+
+    @property
+    def namespace(self) -> Namespace | None:
+        """Whose names this connection speaks at the moment; a shared pool changes it at checkout."""
+        return self.session.namespace
+
+    @namespace.setter
+    def namespace(self, namespace: Namespace | None) -> None:
+        self.session.namespace = namespace
+
+    def pack_command(self, *args: Any) -> Packed:
+        """Return a command as bytes for `send_packed_command`, refused or rewritten."""
+        return self.session.pack_all([args])
+
+    def pack_commands(self, commands: Iterable[Any]) -> Packed:
+        """Return commands as bytes for `send_packed_command`; all of them, or none."""
+        return self.session.pack_all(commands)
+
+    def repr_pieces(self) -> list[tuple[str, Any]]:
+        """What the repr shows: never the prefix."""
+        return [*super().repr_pieces(), ("namespace", self.namespace)]  # type: ignore[misc]
+
+
+class LentPool:
+    """A pool that lends another pool's connections, speaking for a namespace of its own.
+
+    It owns no connection: closing it closes nothing, and a fork is the other pool's business.
+    """
+
+    _pool: Any
+    _namespace: Namespace
+    _view_kwargs: dict[str, Any]
+
+    def lend(self, pool: Any, namespace: Namespace) -> None:
+        """Take the place of the base's constructor, which would make locks and lists that nobody uses."""
+        self._pool = pool
+        self._namespace = namespace
+        self._view_kwargs = {**pool.connection_kwargs, "namespace": namespace}
+        self.connection_class = pool.connection_class
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_pool":
+            raise AttributeError(name)
+        return getattr(self._pool, name)
+
+    @property
+    def connection_kwargs(self) -> dict[str, Any]:
+        """The connections' arguments, with this view's namespace."""
+        return self._view_kwargs
+
+    @connection_kwargs.setter
+    def connection_kwargs(self, value: dict[str, Any]) -> None:
+        self._view_kwargs = value
+
+    @property
+    def lacks_scan(self) -> bool:
+        """Whether the server was seen not to offer SCAN."""
+        return bool(self._pool.lacks_scan)
+
+    @lacks_scan.setter
+    def lacks_scan(self, lacks_scan: bool) -> None:
+        self._pool.lacks_scan = lacks_scan
+
+    @property
+    def namespace(self) -> Namespace:
+        """Whose names the view's connections speak."""
+        return self._namespace
+
+    def reset(self) -> None:
+        """Do nothing: the connections serve others too, and the shared pool watches for forks."""
+
+    def __del__(self) -> None:
+        """Do nothing: there is nothing to record."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__}({self._namespace!r})>"
