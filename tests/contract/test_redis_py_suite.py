@@ -23,7 +23,6 @@ def verdicts(request: pytest.FixtureRequest) -> list[Verdict]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_what_passes_with_redis_py_passes_with_ours(verdicts):
     assert [verdict.regressions for verdict in verdicts if verdict.regressions] == []
@@ -31,13 +30,11 @@ def test_what_passes_with_redis_py_passes_with_ours(verdicts):
     assert all(len(verdict.ours.named("passed")) > 300 for verdict in verdicts)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_no_key_outside_of_the_namespace(verdicts):
     assert [verdict.strays for verdict in verdicts if verdict.strays] == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_exemption_is_needed(verdicts):
     assert unneeded(verdicts) == []

@@ -293,7 +293,6 @@ def test_a_server_that_hangs_is_given_up(connect, impatient_server):
     assert kv.get("x") is None
 
 
-@pytest.mark.slow
 def test_most_of_this_without_the_lean_paths():
     if os.environ.get("TENANTKV_LEAN") == "0":
         pytest.skip("this is that run")

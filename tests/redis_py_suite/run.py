@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 WORLDS = ("direct", "child", "registry", "slot")
 _PATIENCE = 1800.0
 
-QUICK = ("commands", "pipeline", "pubsub", "lock", "scripting")
+QUICK = ("commands", "connection_pool", "encoding", "lock", "pipeline", "pubsub", "scripting")
 FULL = (
     *("client", "commands", "connection_pool", "encoding", "function", "hash"),
     *("keyspace_notifications", "lock", "monitor", "pipeline", "pubsub", "scripting"),

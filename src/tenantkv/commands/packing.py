@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tenantkv.commands.rule import Rule
-from tenantkv.commands.table import find_rule, quick, rewrite, too_few
+from tenantkv.commands.table import find_rule, has_subcommands, quick, rewrite, too_few
 from tenantkv.errors import MalformedCommandError
 from tenantkv.namespace import Namespace
 
@@ -118,10 +118,16 @@ class Packer:
         if not arguments:
             raise MalformedCommandError("the command", "it has no name.")
         to_bytes = self.to_bytes
-        name = to_bytes(arguments[0]).split()
+        first = arguments[0]
+        # A name is never in the connection's encoding, which may be UTF-16.
+        name = (first.encode() if isinstance(first, str) else to_bytes(first)).split()
         if not name:
             raise MalformedCommandError("the command", "its name is empty.")
-        return [*name, *[to_bytes(value) for value in arguments[1:]]]
+        words = [*name, *[to_bytes(value) for value in arguments[1:]]]
+        if not self.utf8 and len(arguments) > 1 and len(name) == 1 and has_subcommands(name[0]):
+            second = arguments[1]
+            words[1] = second.encode() if isinstance(second, str) else words[1]
+        return words
 
 
 def pack_words(words: Sequence[bytes]) -> Any:

@@ -84,6 +84,11 @@ PUBSUB SCRIPT SLOWLOG XGROUP XINFO
 _CONTAINERS = frozenset(_CONTAINER_NAMES.split())
 
 
+def has_subcommands(name: bytes) -> bool:
+    """Whether the word after `name` is a part of the command's name, as in ``CLIENT ID``."""
+    return name.decode("ascii", "replace").upper() in _CONTAINERS
+
+
 def _build() -> dict[str, Rule]:
     rules = {rule.name: rule for rule in _refusals()}
     rules.update((name, _key_rule(name, rest)) for name, rest in _words(KEY_ROWS + MODULE_ROWS))

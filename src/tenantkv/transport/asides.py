@@ -9,6 +9,7 @@ from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import RULES, rewrite
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Aside, OnReply
+from tenantkv.transport.drivers import in_utf8
 
 
 class AsideRule(Rule):
@@ -33,7 +34,7 @@ def pack_asides(
     pieces: list[bytes] = []
     rules: list[Rule] = []
     for command, on_reply in asides:
-        packed = pack_words(rewrite(packer.words(command), RULES[command[0]], namespace))
+        packed = pack_words(rewrite(packer.words(in_utf8(command)), RULES[command[0]], namespace))
         pieces += (packed,) if type(packed) is bytes else packed
         rules.append(AsideRule(command[0], on_reply))
     return pieces, rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,7 +16,12 @@ Words = tuple[Any, ...]
 
 def _commands(effect: Effect) -> list[Words]:
     many = effect.commands if isinstance(effect, Batch) else [effect.arguments]
-    return [tuple(arguments) for arguments in many]
+    return [in_utf8(arguments) for arguments in many]
+
+
+def in_utf8(arguments: Iterable[Any]) -> Words:
+    """Return a command of our own, whose words are UTF-8 whatever the user's connection encodes in."""
+    return tuple(word.encode() if isinstance(word, str) else word for word in arguments)
 
 
 def _outcome(effect: Effect, replies: list[Any]) -> Any:
