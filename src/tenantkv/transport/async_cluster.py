@@ -267,7 +267,7 @@ class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore
         )
 
     async def _exchange(self, nodes: Sequence[Any] | None, commands: list[tuple[Any, ...]]) -> list[Any]:
-        if commands[0][0] == "SCAN":
+        if commands[0][0] == b"SCAN":
             return [await self.repeat(lambda: self._scan(nodes))]
         queue = [Queued(command, {}, number) for number, command in enumerate(commands)]
         await async_cluster_pipeline.execute(self, queue, raw=True)

@@ -248,7 +248,7 @@ class TenantRedisCluster(SlotRouting, RedisCluster):
         )
 
     def _exchange(self, nodes: Sequence[Any] | None, commands: list[tuple[Any, ...]]) -> list[Any]:
-        if commands[0][0] == "SCAN":
+        if commands[0][0] == b"SCAN":
             return [self.repeat(lambda: self._scan(nodes or self._own_nodes()))]
         queue = [Queued(command, {}, number) for number, command in enumerate(commands)]
         cluster_pipeline.execute(self, queue, raw=True)
