@@ -179,6 +179,9 @@ def compare(job: Job, *, server: str | None = None, everything: bool = False) ->
             suspects.append(test)
     if everything:
         verdict.plain = run_tests(job, "plain", server=server)
+        passed = set(verdict.plain.named("passed"))
+        unseen = passed.intersection(ours.named("skipped"))
+        verdict.regressions = dict.fromkeys(unseen, "skipped with ours")
     if suspects:
         plain = verdict.plain or run_tests(job, "plain", only=suspects, server=server)
         suspects = [test for test in suspects if plain.tests[test]["outcome"] != "failed"]
@@ -186,7 +189,7 @@ def compare(job: Job, *, server: str | None = None, everything: bool = False) ->
         again = run_tests(job, job.world, only=suspects, server=server)
         failed = again.named("failed")
         verdict.flaky = [test for test in suspects if test not in failed]
-        verdict.regressions = {test: again.tests[test]["text"] for test in failed}
+        verdict.regressions |= {test: again.tests[test]["text"] for test in failed}
     return verdict
 
 
