@@ -102,7 +102,13 @@ class Swap:
     def _dressed(self, pool: Any) -> Any:
         if self.world == "registry":
             pool.registrars[self.namespace] = Registrar()
-        return pool.view(self.spoken) if self.world == "child" else pool
+        if self.world != "child":
+            return pool
+        view = pool.view(self.spoken)
+        # Closing a view leaves the shared connections open, and here nobody else would close them:
+        # subscriptions of one test would be counted in the next.
+        view.disconnect = pool.disconnect
+        return view
 
     def into_conftest(self, conftest: Any) -> None:
         """Change what the fixtures of ``tests/conftest.py`` make."""
