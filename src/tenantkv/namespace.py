@@ -13,6 +13,7 @@ Laws of this file:
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import weakref
 from typing import Literal
@@ -21,6 +22,11 @@ from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring, check_prefix
 
 Placement = Literal["spread", "slot"]
+
+#: What the own names of the cache's, the locks' and the queues' keys and channels begin with. Their values
+#: have envelopes of their own, and their names are hidden where they should be: a sealed namespace
+#: leaves them as they are.
+PRIMITIVES = b"tkv:"
 
 # Every living namespace of this process, so that a pickle can be a reference and carry no secret.
 _alive: weakref.WeakValueDictionary[tuple[str, str], Namespace] = weakref.WeakValueDictionary()
@@ -44,14 +50,21 @@ class Namespace:
     __slots__ = (
         "__weakref__",
         "_keyring",
+        "_name_key",
         "channel_prefix",
         "path",
         "placement",
+        "root",
         "wire_prefix",
     )
 
     def __init__(
-        self, keyring: Keyring, *, placement: Placement = "spread", path: tuple[str, ...] = ()
+        self,
+        keyring: Keyring,
+        *,
+        placement: Placement = "spread",
+        path: tuple[str, ...] = (),
+        root: Keyring | None = None,
     ) -> None:
         if placement not in ("spread", "slot"):
             raise ConfigurationError(f"placement is 'spread' or 'slot', not {placement!r}")
@@ -59,6 +72,9 @@ class Namespace:
         channel = base64.urlsafe_b64encode(keyring.derive("channel-prefix", 24)).decode()
         form = "{%s}:" if placement == "slot" else "%s:"
         self._keyring = keyring
+        self._name_key: bytes | None = None
+        #: The document's keyring, of which this one is a child if there is a path.
+        self.root = root or keyring
         self.path = path
         self.placement: Placement = placement
         self.wire_prefix: bytes = (form % prefix).encode()
@@ -89,6 +105,17 @@ class Namespace:
             return wire[len(self.wire_prefix) :]
         return None
 
+    def hidden_name(self, own: bytes) -> bytes:
+        """Return what stands for `own` where names are hidden: 24 characters that tell nothing of it.
+
+        The same in every process of this namespace: BLAKE2b (RFC 7693) under a key of its own, 144 bits
+        in URL-safe base64. No round trip.
+        """
+        if self._name_key is None:
+            self._name_key = self._keyring.derive("key-name", 32)
+        digest = hashlib.blake2b(own, key=self._name_key, digest_size=18).digest()
+        return base64.urlsafe_b64encode(digest)
+
     def child(self, name: str) -> Namespace:
         """Return the sub-tenant `name`, isolated from this namespace and from its siblings.
 
@@ -96,7 +123,8 @@ class Namespace:
         """
         if not name:
             raise ConfigurationError("a child namespace needs a name")
-        return Namespace(self._keyring.child(name), placement=self.placement, path=(*self.path, name))
+        keyring = self._keyring.child(name)
+        return Namespace(keyring, placement=self.placement, path=(*self.path, name), root=self.root)
 
     def redact(self, text: str) -> str:
         """Return `text` without this namespace's prefixes, for errors and logs."""

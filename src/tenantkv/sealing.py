@@ -11,12 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+from weakref import WeakKeyDictionary
 
 from tenantkv.envelope import LARGEST_VALUE_BYTES, Mode, Sealer
 from tenantkv.envelope_header import Kind
 from tenantkv.errors import UnknownKeyError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_reload import KeyringReloader
+from tenantkv.namespace import Namespace
 from tenantkv.suites import SuiteName
 
 REFRESH = 30.0
@@ -137,3 +139,26 @@ class LiveSealer:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a LiveSealer is not pickled, since the pickle would hold its keys")
+
+
+# For each mode; gone with its namespace.
+_sealers: dict[Mode, WeakKeyDictionary[Namespace, LiveSealer]] = {
+    "seal": WeakKeyDictionary(),
+    "sign": WeakKeyDictionary(),
+}
+
+
+def sealer_of(namespace: Namespace, *, mode: Mode = "seal") -> LiveSealer:
+    """Return the sealer that all parts of this process use for a namespace.
+
+    Reads the keyring's document once more for a child, whose parent may have been loaded long ago.
+    """
+    known = _sealers[mode].get(namespace)
+    if known is None:
+        reloader = KeyringReloader(namespace.root, path=namespace.path)
+        if namespace.path:
+            reloader.reload()
+        known = LiveSealer(namespace.root, path=namespace.path, mode=mode, reloader=reloader)
+        # Of two threads that come at once one wins, and both use its sealer.
+        known = _sealers[mode].setdefault(namespace, known)
+    return known

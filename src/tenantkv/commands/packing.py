@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tenantkv.commands.own_scripts import OwnCommand
 from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import find_rule, has_subcommands, quick, rewrite, too_few
 from tenantkv.errors import MalformedCommandError
@@ -63,7 +64,7 @@ class Packer:
             if rule.only_keys and len(arguments) > rule.min_args:
                 return self._pack_keys(arguments, rule, namespace.wire_prefix), rule
         words = self.words(arguments)
-        rule = find_rule(words)
+        rule = arguments[0].rule if type(arguments[0]) is OwnCommand else find_rule(words)
         return pack_words(rewrite(words, rule, namespace)), rule
 
     def _pack_single(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-Argument = str | bytes | int | float
+from tenantkv.ops.scripts import Argument, Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,24 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Commands for one round trip, not atomic. Sent back: the list of raw replies."""
+    """Commands and calls of scripts for one round trip, not atomic. Sent back: the list of raw replies.
 
-    commands: Sequence[Sequence[Argument]]
+    Replies that are errors stand in the list. A script that the server does not have is called again
+    in a second round trip, behind the others.
+    """
+
+    commands: Sequence[Sequence[Argument] | Call]
 
 
-Effect = Command | Batch
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """A pause. Sent back: ``None``."""
+
+    seconds: float
+
+
+Effect = Command | Batch | Call | Sleep
 Result = TypeVar("Result")
 Operation = Generator[Effect, Any, Result]
+
+__all__ = ["Argument", "Batch", "Call", "Command", "Effect", "Operation", "Sleep"]

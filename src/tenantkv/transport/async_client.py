@@ -30,11 +30,12 @@ from tenantkv.transport.drivers import arun
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.session import decode_deep
+from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
 
 
-class AsyncTenantRedis(aredis.Redis):
+class AsyncTenantRedis(SpeakingClient, aredis.Redis):  # type: ignore[misc]
     """A drop-in ``redis.asyncio.Redis`` for one namespace; the twin of `TenantRedis`.
 
     Make it with :func:`tenantkv.asyncio.connect`.

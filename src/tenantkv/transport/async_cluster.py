@@ -57,6 +57,7 @@ from tenantkv.transport.redis_py import async_cluster_retries, asyncio_arguments
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import default_async_retry
 from tenantkv.transport.session import decode_deep
+from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
 
@@ -65,7 +66,7 @@ Result = TypeVar("Result")
 _in_command: ContextVar[bool] = ContextVar("_in_command", default=False)
 
 
-class AsyncTenantRedisCluster(SlotRouting, aredis.RedisCluster):  # type: ignore[misc]
+class AsyncTenantRedisCluster(SpeakingClient, SlotRouting, aredis.RedisCluster):  # type: ignore[misc]
     """A drop-in ``redis.asyncio.RedisCluster`` for one namespace; see `TenantRedisCluster`.
 
     Make it with :func:`tenantkv.asyncio.connect`. The first command asks the cluster for its nodes.

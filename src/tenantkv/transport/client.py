@@ -29,6 +29,7 @@ from tenantkv.transport.pool import (
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.session import decode_deep, packer_of
+from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
 
@@ -41,7 +42,7 @@ EMULATED = frozenset({*_MANY, *map(str.lower, _MANY)})
 ONLY_EMULATED = frozenset({"DBSIZE", "RANDOMKEY", "FLUSHDB"})
 
 
-class TenantRedis(redis.Redis):
+class TenantRedis(SpeakingClient, redis.Redis):
     """A drop-in ``redis.Redis`` for one namespace.
 
     Make it with :func:`tenantkv.connect`. It takes and returns own names everywhere; what cannot be

@@ -50,11 +50,12 @@ from tenantkv.transport.redis_py import cluster_retries, transaction_of
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import default_retry
 from tenantkv.transport.session import decode_deep
+from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
 
 
-class TenantRedisCluster(SlotRouting, RedisCluster):
+class TenantRedisCluster(SpeakingClient, SlotRouting, RedisCluster):
     """A drop-in ``redis.RedisCluster`` for one namespace. Make it with :func:`tenantkv.connect`.
 
     Args:

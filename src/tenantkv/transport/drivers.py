@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
-from tenantkv.ops.effects import Batch, Effect, Operation
+from tenantkv.ops.effects import Batch, Call, Command, Effect, Operation, Sleep
 
 Result = TypeVar("Result")
 Words = tuple[Any, ...]
 
 
-def _commands(effect: Effect) -> list[Words]:
-    many = effect.commands if isinstance(effect, Batch) else [effect.arguments]
-    return [in_utf8(arguments) for arguments in many]
+def _steps(effect: Batch | Call | Command) -> list[Any]:
+    """Return an effect's commands and calls, one or several."""
+    if isinstance(effect, Batch):
+        return list(effect.commands)
+    return [effect if isinstance(effect, Call) else effect.arguments]
+
+
+def _words(steps: Iterable[Any]) -> list[Words]:
+    return [in_utf8(step.by_digest if isinstance(step, Call) else step) for step in steps]
 
 
 def in_utf8(arguments: Iterable[Any]) -> Words:
@@ -24,12 +32,25 @@ def in_utf8(arguments: Iterable[Any]) -> Words:
     return tuple(word.encode() if isinstance(word, str) else word for word in arguments)
 
 
+def _unknown_scripts(steps: Sequence[Any], replies: Sequence[Any]) -> list[int]:
+    """Return where calls stand whose scripts the server does not have."""
+    return [
+        at
+        for at, reply in enumerate(replies)
+        if isinstance(reply, NoScriptError) and isinstance(steps[at], Call)
+    ]
+
+
+def _whole(steps: Sequence[Any], missing: Iterable[int]) -> list[Words]:
+    return [in_utf8(steps[at].whole) for at in missing]
+
+
 def _outcome(effect: Effect, replies: list[Any]) -> Any:
     if isinstance(effect, Batch):
         return replies
     reply = replies[0]
     if isinstance(reply, ResponseError):
-        if effect.absent_ok:
+        if isinstance(effect, Command) and effect.absent_ok:
             return None
         raise reply
     return reply
@@ -46,7 +67,7 @@ def drive(swap: Callable[[list[Words]], list[Any]], operation: Operation[Result]
         effect = next(operation)
         while True:
             try:
-                outcome = _outcome(effect, swap(_commands(effect)))
+                outcome = _perform(swap, effect)
             except Exception as error:
                 effect = operation.throw(error)
             else:
@@ -54,6 +75,18 @@ def drive(swap: Callable[[list[Words]], list[Any]], operation: Operation[Result]
     except StopIteration as stop:
         result: Result = stop.value
         return result
+
+
+def _perform(swap: Callable[[list[Words]], list[Any]], effect: Effect) -> Any:
+    if isinstance(effect, Sleep):
+        return time.sleep(effect.seconds)
+    steps = _steps(effect)
+    replies = swap(_words(steps))
+    missing = _unknown_scripts(steps, replies)
+    if missing:
+        for at, reply in zip(missing, swap(_whole(steps, missing)), strict=True):
+            replies[at] = reply
+    return _outcome(effect, replies)
 
 
 def exchange(pool: Any, commands: list[Words]) -> list[Any]:
@@ -89,7 +122,7 @@ async def adrive(swap: Callable[[list[Words]], Awaitable[list[Any]]], operation:
         effect = next(operation)
         while True:
             try:
-                outcome = _outcome(effect, await swap(_commands(effect)))
+                outcome = await _aperform(swap, effect)
             except Exception as error:
                 effect = operation.throw(error)
             else:
@@ -97,6 +130,18 @@ async def adrive(swap: Callable[[list[Words]], Awaitable[list[Any]]], operation:
     except StopIteration as stop:
         result: Result = stop.value
         return result
+
+
+async def _aperform(swap: Callable[[list[Words]], Awaitable[list[Any]]], effect: Effect) -> Any:
+    if isinstance(effect, Sleep):
+        return await asyncio.sleep(effect.seconds)
+    steps = _steps(effect)
+    replies = await swap(_words(steps))
+    missing = _unknown_scripts(steps, replies)
+    if missing:
+        for at, reply in zip(missing, await swap(_whole(steps, missing)), strict=True):
+            replies[at] = reply
+    return _outcome(effect, replies)
 
 
 async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:

@@ -1,0 +1,73 @@
+"""The scripts in ``lua/``: one operation a file, each with a catalogue of its keys and arguments on top.
+
+Laws of this file: a script lists every key that it touches, and makes none up; it is called by its
+digest, and sent whole only to a server that does not have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from tenantkv.commands.own_scripts import EVAL, EVALSHA, REPEATABLE_EVAL, REPEATABLE_EVALSHA
+
+Argument = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script of tenantkv's own.
+
+    Attributes:
+        name: its file's, without the suffix.
+        body: what the server runs.
+        sha: the digest under which the server keeps it.
+        repeatable: whether running it again after a lost reply does and answers the same.
+    """
+
+    name: str
+    body: bytes
+    sha: bytes
+    repeatable: bool
+
+
+@cache
+def script(name: str, *, repeatable: bool = False) -> Script:
+    """Return the script in ``lua/<name>.lua``."""
+    body = files("tenantkv.ops").joinpath(f"lua/{name}.lua").read_bytes()
+    # The server's own choice of digest.
+    sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
+    return Script(name, body, sha, repeatable)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script: an effect of its own, or one of a `Batch`'s commands.
+
+    Sent back: the raw reply. The driver sends the script whole where the server does not have it.
+
+    Args:
+        script: the script.
+        keys: own names, all that the script touches; in a Cluster they share a slot.
+        arguments: what it gets besides.
+    """
+
+    script: Script
+    keys: Sequence[str | bytes]
+    arguments: Sequence[Argument] = ()
+
+    @property
+    def by_digest(self) -> tuple[Any, ...]:
+        """The command that names the script."""
+        name = REPEATABLE_EVALSHA if self.script.repeatable else EVALSHA
+        return name, self.script.sha, len(self.keys), *self.keys, *self.arguments
+
+    @property
+    def whole(self) -> tuple[Any, ...]:
+        """The command that brings the script along."""
+        name = REPEATABLE_EVAL if self.script.repeatable else EVAL
+        return name, self.script.body, len(self.keys), *self.keys, *self.arguments
