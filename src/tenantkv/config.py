@@ -1,8 +1,9 @@
 """Settings: a URL, arguments and the environment become one frozen `Settings`.
 
 Pure: the environment comes in as an argument. Precedence: argument, then the URL's query, then the
-environment (``TENANTKV_NAMESPACE``, ``TENANTKV_PLACEMENT``, ``TENANTKV_REGISTRY``), then the
-default.
+environment (``TENANTKV_NAMESPACE``, ``TENANTKV_PLACEMENT``, ``TENANTKV_REGISTRY``, and
+``TENANTKV_SEAL``, ``TENANTKV_NAMES`` ... for protection), then, for protection, the keyring's own
+settings, then the default.
 
 The URL is the first of: the argument, ``TENANTKV_URL``, ``TOOL_REDIS_URI``, ``REDIS_URL``;
 without any it is ``embedded://``, and `Settings.url_source` says ``"default"``, so that the caller
@@ -19,6 +20,7 @@ from typing import Literal, cast
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import check_label
 from tenantkv.namespace import Placement
+from tenantkv.protection import TEXT_OPTIONS
 from tenantkv.urls import Kind, ServerURL, parse_truth, parse_url, redact_url
 
 __all__ = ["URL_VARIABLES", "Kind", "Profile", "Settings", "redact_url", "resolve"]
@@ -31,6 +33,7 @@ _VARIABLES = {
     "namespace": "TENANTKV_NAMESPACE",
     "placement": "TENANTKV_PLACEMENT",
     "registry": "TENANTKV_REGISTRY",
+    **{name: f"TENANTKV_{name.upper()}" for name in TEXT_OPTIONS},
 }
 
 
@@ -45,7 +48,9 @@ class Settings:
         namespace: the keyring's label.
         placement: ``"spread"`` or ``"slot"``.
         registry: whether own names are indexed on the server.
+        is_registry_chosen: whether somebody said so, or not so.
         profile: ``"shared"`` for an embedded server with a shared one's limits, or ``None``.
+        protection: what the URL and the environment say of `Protection`, as texts by name.
     """
 
     url: str
@@ -54,7 +59,9 @@ class Settings:
     namespace: str = "default"
     placement: Placement = "spread"
     registry: bool = False
+    is_registry_chosen: bool = False
     profile: Profile | None = None
+    protection: tuple[tuple[str, str], ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -146,7 +153,9 @@ def _settings(url: str, source: str, server: ServerURL, values: Mapping[str, str
         namespace=check_label(values.get("namespace", "default")),
         placement=cast(Placement, placement),
         registry=parse_truth("registry", values.get("registry", "false")),
+        is_registry_chosen="registry" in values,
         profile=cast("Profile | None", profile),
+        protection=tuple((name, values[name]) for name in TEXT_OPTIONS if name in values),
     )
 
 

@@ -185,7 +185,8 @@ class PlaintextRefusedError(RefusedError):
         super().__init__(
             command,
             f"the value of {place} looks like a secret ({rule}), and everybody on the server could read it.",
-            "Wrap it in tenantkv.Secret(...), seal the namespace (seal=True), or say plaintext_ok='reason'.",
+            "Wrap it in tenantkv.Secret(...), seal the namespace (seal=True), or write it with "
+            "using(plaintext_ok='reason').",
         )
         self.rule = rule
         self.name = name

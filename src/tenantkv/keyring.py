@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn, cast
 
@@ -28,6 +29,7 @@ from tenantkv.keyring_format import (
     read_document,
     write_document,
 )
+from tenantkv.protection import TEXT_OPTIONS
 
 KeyState = Literal["primary", "active", "retired"]
 
@@ -148,6 +150,7 @@ class Keyring:
         namespace: the label that tells a tenant's namespaces apart.
         generation: counts rewrites of the document.
         source: where it was read, as a path or ``env:NAME``; never content.
+        settings: pairs of text: what the document says of `Protection`.
 
     Example:
         >>> keyring = Keyring.generate(bytes(range(96)))
@@ -163,6 +166,7 @@ class Keyring:
     namespace: str = "default"
     generation: int = 1
     source: str | None = field(default=None, compare=False)
+    settings: tuple[tuple[str, str], ...] = ()
     _fingerprint: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -173,6 +177,8 @@ class Keyring:
         if not isinstance(self.generation, int) or self.generation < 1:
             raise KeyringFormatError("'generation' is a whole number from 1")
         _check_keys(self.keys)
+        if not {name for name, _ in self.settings} <= set(TEXT_OPTIONS):
+            raise KeyringFormatError(f"'settings' has more than {', '.join(TEXT_OPTIONS)}")
         # The prefix goes in as a hash, so that a short imported prefix cannot be confused with what
         # follows a label. Without the naming secret the result tells nothing about it.
         bound = b"fingerprint:" + hashlib.sha256(self.prefix.encode()).digest()
@@ -186,6 +192,7 @@ class Keyring:
         prefix: str | None = None,
         namespace: str = "default",
         created: str = "",
+        settings: Mapping[str, str] | None = None,
     ) -> Keyring:
         """Return a new identity made of 96 random bytes.
 
@@ -194,6 +201,7 @@ class Keyring:
             prefix: a prefix that the tenant already uses, instead of a random one.
             namespace: the label.
             created: the time, as ISO 8601 in UTC.
+            settings: what the namespace's clients are to do, such as ``{"seal": "yes"}``.
 
         Raises:
             ConfigurationError: wrong amount of entropy, or a prefix or label that cannot be used.
@@ -203,7 +211,7 @@ class Keyring:
         if prefix is None:
             prefix = base64.b64encode(entropy[:32]).decode()
         key = Key.from_secret(entropy[64:], state="primary", created=created)
-        return cls(prefix, entropy[32:64], (key,), namespace)
+        return cls(prefix, entropy[32:64], (key,), namespace, settings=tuple((settings or {}).items()))
 
     @classmethod
     def parse(cls, text: str, source: str | None = None) -> Keyring:
@@ -227,7 +235,9 @@ class Keyring:
     def dump(self, *, compact: bool = False) -> str:
         """Return the document, **with its secrets**; ``compact`` gives one line without blanks."""
         keys = [KeyFields(key.id, key.secret, key.state, key.created) for key in self.keys]
-        fields = DocumentFields(self.generation, self.namespace, self.prefix, self.naming, keys)
+        fields = DocumentFields(
+            self.generation, self.namespace, self.prefix, self.naming, keys, self.settings
+        )
         return write_document(fields, compact=compact)
 
     def derive(self, label: str, length: int) -> bytes:
@@ -263,7 +273,7 @@ class Keyring:
         )
         prefix = base64.b64encode(_hkdf(self.naming, b"child-prefix:" + suffix, 32)).decode()
         naming = _hkdf(self.naming, b"child-naming:" + suffix, 32)
-        return Keyring(prefix, naming, keys, self.namespace, self.generation, self.source)
+        return Keyring(prefix, naming, keys, self.namespace, self.generation, self.source, self.settings)
 
     def __repr__(self) -> str:
         keys = ", ".join(f"{key.id} {key.state}" for key in self.keys)
@@ -320,4 +330,12 @@ def _from_fields(fields: DocumentFields, source: str | None) -> Keyring:
         if key.id != _key_id(key.secret):
             raise KeyringFormatError(f"key {key.id} has an id that does not belong to its secret")
         keys.append(key)
-    return Keyring(fields.prefix, fields.naming, tuple(keys), fields.namespace, fields.generation, source)
+    return Keyring(
+        fields.prefix,
+        fields.naming,
+        tuple(keys),
+        fields.namespace,
+        fields.generation,
+        source,
+        fields.settings,
+    )

@@ -8,6 +8,7 @@ One JSON object::
     prefix            44 characters of base64, or what 'tenantkv init --import-prefix' was given
     naming            base64 of 32 bytes; stable, since names hang on it
     keys              one or more of {id, secret, state, created}; one has the state "primary"
+    settings          may be absent: texts by name, such as {"seal": "yes"}; see `protection`
 
 Pure. Errors say which field is wrong and never what stands in it, and they have no
 ``__context__``, since a ``JSONDecodeError`` carries the whole document with it. What the fields
@@ -51,6 +52,7 @@ class DocumentFields(NamedTuple):
     prefix: str
     naming: bytes
     keys: Sequence[KeyFields]
+    settings: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return "<DocumentFields>"
@@ -67,7 +69,10 @@ def read_document(text: str) -> DocumentFields:
     if not isinstance(document, dict) or "tenantkv_keyring" not in document:
         raise KeyringFormatError("it is not a tenantkv keyring: 'tenantkv_keyring' is missing")
     _check_version(document["tenantkv_keyring"])
+    settings = document.pop("settings", {})
     _check_fields(document, _FIELDS, "the document")
+    if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
+        raise KeyringFormatError("'settings' is not an object of texts")
     generation, entries = document["generation"], document["keys"]
     if type(generation) is not int or not 1 <= generation <= _LARGEST_NUMBER:
         raise KeyringFormatError("'generation' is not a whole number from 1")
@@ -79,12 +84,13 @@ def read_document(text: str) -> DocumentFields:
         prefix=_text(document, "prefix", "the document"),
         naming=_secret(document, "naming", "the document"),
         keys=[_read_key(entry, f"key number {number}") for number, entry in enumerate(entries, 1)],
+        settings=tuple(settings.items()),
     )
 
 
 def write_document(fields: DocumentFields, *, compact: bool) -> str:
     """Return the document of those fields; ``compact`` gives one line without blanks."""
-    document = {
+    document: dict[str, Any] = {
         "tenantkv_keyring": FORMAT_VERSION,
         "generation": fields.generation,
         "namespace": fields.namespace,
@@ -100,6 +106,8 @@ def write_document(fields: DocumentFields, *, compact: bool) -> str:
             for key in fields.keys
         ],
     }
+    if fields.settings:
+        document["settings"] = dict(fields.settings)
     if compact:
         return json.dumps(document, separators=(",", ":"))
     return json.dumps(document, indent=2) + "\n"

@@ -48,12 +48,14 @@ from tenantkv.keyring_files import (
     read_secret_file,
 )
 from tenantkv.namespace import Namespace, Placement, find_alive
+from tenantkv.protection import Protection
 
 INLINE_VARIABLE = "TENANTKV_SECRET_KEYRING"
 FILE_VARIABLE = "TENANTKV_SECRET_KEYRING_FILE"
 PERMISSIONS_VARIABLE = "TENANTKV_KEYRING_PERMISSIONS"
 
 _LONGEST_PATH = 4096
+_UNSEALED = Protection()
 
 KeyringArgument = Keyring | str | os.PathLike[str]
 
@@ -172,6 +174,7 @@ def restore_namespace(
     source: str | None,
     path: tuple[str, ...],
     label: str = "default",
+    protection: Protection = _UNSEALED,
 ) -> Namespace:
     """Return the namespace that a pickle refers to; the pickle itself holds no secret.
 
@@ -181,11 +184,12 @@ def restore_namespace(
         source: where the pickling process had read the keyring.
         path: the names of the children on the way to it.
         label: the keyring's namespace label, for hosts that keep it elsewhere.
+        protection: of the namespace.
 
     Raises:
         KeyringNotFoundError: this process has no keyring with that fingerprint.
     """
-    alive = find_alive(fingerprint, placement)
+    alive = find_alive(fingerprint, placement, protection)
     if alive is not None:
         return alive
     failures: list[str] = []
@@ -195,10 +199,11 @@ def restore_namespace(
         except KeyringError as error:
             failures.append(str(error))
             continue
+        root = keyring
         for name in path:
             keyring = keyring.child(name)
         if keyring.fingerprint == fingerprint:
-            return Namespace(keyring, placement=placement, path=path)
+            return Namespace(keyring, placement=placement, path=path, root=root, protection=protection)
         failures.append(f"{place or 'the usual places'}: another identity")
     raise KeyringNotFoundError(
         f"the namespace with fingerprint {fingerprint} cannot be restored here: "
@@ -215,6 +220,7 @@ def _reduce_namespace(namespace: Namespace) -> tuple[object, ...]:
         keyring.source,
         namespace.path,
         keyring.namespace,
+        namespace.protection,
     )
     return restore_namespace, reference
 

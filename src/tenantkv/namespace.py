@@ -20,6 +20,7 @@ from typing import Literal
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring, check_prefix
+from tenantkv.protection import Protection
 
 Placement = Literal["spread", "slot"]
 
@@ -29,22 +30,26 @@ Placement = Literal["spread", "slot"]
 PRIMITIVES = b"tkv:"
 
 # Every living namespace of this process, so that a pickle can be a reference and carry no secret.
-_alive: weakref.WeakValueDictionary[tuple[str, str], Namespace] = weakref.WeakValueDictionary()
+_alive: weakref.WeakValueDictionary[tuple[str, str, Protection], Namespace] = weakref.WeakValueDictionary()
+
+
+_UNSEALED = Protection()
 
 
 class Namespace:
     """A tenant's isolated key space; a value object that shows no secret.
 
-    Args:
-        keyring: the identity document.
-        placement: ``"spread"`` leaves Cluster slots to the own names, so that the tenant's hash tags
-            work; ``"slot"`` puts the whole tenant into one slot, so that every multi-key command works.
+        Args:
+            keyring: the identity document.
+            placement: ``"spread"`` leaves Cluster slots to the own names, so that the tenant's hash tags
+                work; ``"slot"`` puts the whole tenant into one slot, so that every multi-key command works.
 
-    Example:
-        >>> from tenantkv.keyring import Keyring, check_prefix
-        >>> namespace = Namespace(Keyring.generate(bytes(range(96))))
-        >>> namespace.own_name(namespace.wire_name(b"a")) == b"a"
-        True
+        Example:
+            >>> from tenantkv.keyring import Keyring, check_prefix
+    from tenantkv.protection import Protection
+            >>> namespace = Namespace(Keyring.generate(bytes(range(96))))
+            >>> namespace.own_name(namespace.wire_name(b"a")) == b"a"
+            True
     """
 
     __slots__ = (
@@ -54,6 +59,8 @@ class Namespace:
         "channel_prefix",
         "path",
         "placement",
+        "protection",
+        "protector",
         "root",
         "wire_prefix",
     )
@@ -65,6 +72,7 @@ class Namespace:
         placement: Placement = "spread",
         path: tuple[str, ...] = (),
         root: Keyring | None = None,
+        protection: Protection = _UNSEALED,
     ) -> None:
         if placement not in ("spread", "slot"):
             raise ConfigurationError(f"placement is 'spread' or 'slot', not {placement!r}")
@@ -77,9 +85,12 @@ class Namespace:
         self.root = root or keyring
         self.path = path
         self.placement: Placement = placement
+        self.protection = protection
+        #: What acts on the protection; see `protector.py`, which is made with the first command.
+        self.protector: object = None
         self.wire_prefix: bytes = (form % prefix).encode()
         self.channel_prefix: bytes = (form % channel).encode()
-        _alive[self._identity] = self
+        _alive[self.fingerprint, placement, protection] = self
 
     @property
     def keyring(self) -> Keyring:
@@ -124,7 +135,23 @@ class Namespace:
         if not name:
             raise ConfigurationError("a child namespace needs a name")
         keyring = self._keyring.child(name)
-        return Namespace(keyring, placement=self.placement, path=(*self.path, name), root=self.root)
+        return Namespace(
+            keyring,
+            placement=self.placement,
+            path=(*self.path, name),
+            root=self.root,
+            protection=self.protection,
+        )
+
+    def protected(self, protection: Protection) -> Namespace:
+        """Return the same namespace with other settings for its values and names. No round trip."""
+        return Namespace(
+            self._keyring,
+            placement=self.placement,
+            path=self.path,
+            root=self.root,
+            protection=protection,
+        )
 
     def redact(self, text: str) -> str:
         """Return `text` without this namespace's prefixes, for errors and logs."""
@@ -169,6 +196,6 @@ def _without_cut(text: str, secret: str) -> str:
     return text[: quoted.start(2)] + text[quoted.end(2) :]
 
 
-def find_alive(fingerprint: str, placement: Placement) -> Namespace | None:
+def find_alive(fingerprint: str, placement: Placement, protection: Protection) -> Namespace | None:
     """Return this process's namespace of that fingerprint, if it still has one."""
-    return _alive.get((fingerprint, placement))
+    return _alive.get((fingerprint, placement, protection))

@@ -17,6 +17,8 @@ Laws of this file:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tenantkv.errors import KeyringError
 from tenantkv.keyring import Key, Keyring, KeyState
 
@@ -101,6 +103,4 @@ def _with_states(keyring: Keyring, states: dict[str, KeyState]) -> Keyring:
 
 
 def _next(keyring: Keyring, keys: tuple[Key, ...]) -> Keyring:
-    return Keyring(
-        keyring.prefix, keyring.naming, keys, keyring.namespace, keyring.generation + 1, keyring.source
-    )
+    return replace(keyring, keys=keys, generation=keyring.generation + 1)

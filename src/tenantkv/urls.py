@@ -26,6 +26,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlencode
 
 from tenantkv.errors import ConfigurationError
+from tenantkv.protection import TEXT_OPTIONS
 
 Kind = Literal["server", "sentinel", "cluster", "embedded", "memory"]
 
@@ -44,7 +45,7 @@ SCHEMES: Mapping[str, tuple[Kind, str]] = {
     "memory": ("memory", ""),
 }
 
-OWN_PARAMETERS = ("namespace", "placement", "registry", "profile")
+OWN_PARAMETERS = ("namespace", "placement", "registry", "profile", *TEXT_OPTIONS)
 
 # What redis-py's connections and pools take from a URL. `tests/unit/test_config.py` compares this
 # with the installed redis-py: a misspelt parameter is better refused here than found there late.

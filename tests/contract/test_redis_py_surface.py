@@ -26,7 +26,6 @@ _ASIDE = ("commands", "observability", "auth", "http", "multidb", "asyncio/multi
 # Private names that redis-py has too, on classes that ours do not extend, or that only look private.
 OWN = {
     "_client": "an attribute of cluster_pipeline.Channels, which extends nothing of redis-py's",
-    "_commands": "a function of drivers.py",
     "_execute": "redis-py's is a method of PubSub, ours one of the clients",
 }
 

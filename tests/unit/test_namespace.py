@@ -16,6 +16,7 @@ from tenantkv.errors import ConfigurationError, KeyringNotFoundError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_store import create_keyring
 from tenantkv.namespace import Namespace, find_alive
+from tenantkv.protection import Protection
 
 
 def make(number: int = 0, **options) -> Namespace:
@@ -158,7 +159,7 @@ def test_pickle_without_the_keyring_fails(monkeypatch, tmp_path) -> None:
     fingerprint = namespace.fingerprint
     del namespace
     gc.collect()
-    assert find_alive(fingerprint, "spread") is None
+    assert find_alive(fingerprint, "spread", Protection()) is None
     with pytest.raises(KeyringNotFoundError, match=fingerprint):
         pickle.loads(dumped)
 

@@ -6,9 +6,14 @@ import pickle
 
 import pytest
 
+from tenantkv.commands.own_scripts import EVAL
+from tenantkv.keyring import Keyring
+from tenantkv.namespace import Namespace
 from tenantkv.ops import registry
 from tenantkv.ops.effects import Batch
-from tenantkv.ops.registry import RESERVED, SHARDS, TIDY, Registrar, include, shard_key, shard_of
+from tenantkv.ops.registry import RESERVED, SHARDS, Registrar, shard_key, shard_of
+from tenantkv.ops.scripts import script
+from tenantkv.transport.registrars import NAMESPACES, include
 
 NOW = 1_000_000.0
 
@@ -24,7 +29,7 @@ def zadds(asides):
 def settle(asides, replies=None):
     """Answer as a server would that knew none of the names before."""
     for command, on_reply in asides:
-        usual = {"ZADD": (len(command) - 2) // 2, "EXPIRE": 1, "ZCARD": 1, "ZRANGE": [], "EVAL": []}
+        usual = {"ZADD": (len(command) - 2) // 2, "EXPIRE": 1, "ZCARD": 1, "ZRANGE": [], EVAL: []}
         on_reply((replies or {}).get(command[0], usual.get(command[0], 0)))
 
 
@@ -101,8 +106,10 @@ def test_lots_are_looked_at_and_chores_follow():
     assert {"EXPIRE", "ZCARD", "ZRANGE"} <= set(words(first))
     settle(first, {"ZRANGE": names[:2]})
     second = registrar.asides([names[5]], NOW)
-    (tidy, on_reply) = next(aside for aside in second if aside[0][0] == "EVAL")
-    assert tidy == ("EVAL", TIDY, 3, shard_key(shard_of(names[0])), *names[:2], int(NOW), int(NOW) - 10)
+    (tidy, on_reply) = next(aside for aside in second if aside[0][0] == EVAL)
+    key = shard_key(shard_of(names[0]))
+    body = script("registry_tidy").body
+    assert tidy == (EVAL, body, 3, key, *names[:2], int(NOW), int(NOW) - 10, *names[:2])
     # Until it is known whether the key is there, the name counts as unknown.
     assert zadds(registrar.asides(names[:1], NOW))
     on_reply([names[1]])
@@ -114,7 +121,7 @@ def test_names_that_were_looked_at_stay_known_unless_gone():
     one, two, three = same_shard(3)
     settle(registrar.asides([one, two], NOW), {"ZRANGE": [one, two]})
     asides = registrar.asides([three], NOW)
-    settle(asides, {"EVAL": [two]})
+    settle(asides, {EVAL: [two]})
     assert registrar.asides([one], NOW + 1) == []
     assert zadds(registrar.asides([two], NOW + 1))
 
@@ -150,19 +157,21 @@ def test_another_process_begins_anew():
     registrar.asides([b"a"], NOW)
     copy = pickle.loads(pickle.dumps(registrar))
     assert zadds(copy.asides([b"a"], NOW))
-    assert copy._refresh == 7
+    assert copy.refresh == 7
 
 
 def test_views_keep_a_registry_where_the_pool_does_and_not_without_bound():
     registrars: dict = {}
-    include(registrars, "child")
+    parent = Namespace(Keyring.generate(bytes(range(96))))
+    include(registrars, parent.child("child"))
     assert registrars == {}
-    registrars["own"] = Registrar(refresh=7)
-    for number in range(3000):
-        include(registrars, f"child-{number}")
-    assert len(registrars) <= registry.NAMESPACES
-    assert "own" in registrars
-    assert registrars["child-2999"]._refresh == 7
+    registrars[parent] = Registrar(refresh=7)
+    children = [parent.child(f"child-{number}") for number in range(NAMESPACES + 500)]
+    for child in children:
+        include(registrars, child)
+    assert len(registrars) <= NAMESPACES
+    assert parent in registrars
+    assert registrars[children[-1]].refresh == 7
 
 
 def drive(operation, answer):
@@ -193,7 +202,7 @@ def test_reading_believes_only_what_exists_and_belongs_there():
     names, asked = drive(registry.read_shards([shard], None, NOW), answer)
     assert names == mine[:2]
     assert not any(c[0] in ("UNLINK", "DEL") for c in asked)
-    tidied = [name for c in asked if c[0] == "EVAL" for name in c[4:-2]]
+    tidied = [name for c in asked if c[0] == EVAL for name in c[4:-2]]
     assert mine[2] in tidied
     assert foreign not in tidied
 
@@ -230,7 +239,7 @@ def test_a_command_never_grows_with_the_registry():
         if command[0] == "ZRANGE":
             assert command[2:] == (-per_shard, -1)
             return shards.get(int(command[1][-2:]), [])
-        return [] if command[0] == "EVAL" else 0
+        return [] if command[0] == EVAL else 0
 
     _, asked = drive(registry.read_all(None, NOW), answer)
     assert max(len(command) for command in asked) <= 110

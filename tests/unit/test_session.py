@@ -28,7 +28,7 @@ def send(one: Session, *commands: tuple) -> None:
 
 def test_replies_meet_their_commands() -> None:
     one = session()
-    send(one, ("GET", "a"), ("BLPOP", "q", 0), ("XREAD", "STREAMS", "s", 0), ("LRANGE", "q", 0, -1))
+    send(one, ("TYPE", "a"), ("BLPOP", "q", 0), ("XREAD", "STREAMS", "s", 0), ("LRANGE", "q", 0, -1))
     assert one.is_plain()
     # A value is never taken for a name, whatever it looks like.
     assert one.settle(K + b"a", decode=True) == K + b"a"

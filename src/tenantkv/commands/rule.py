@@ -50,6 +50,7 @@ class Rule:
         conditional: options decide whether it may be repeated.
         single: one word, one key, and nothing else to do.
         only_keys: one word, and nothing but keys.
+        opener: opens the values in a reply that `shape` has been through; only in an `OpeningRule`.
         words: how many arguments the name takes (2 with a subcommand).
     """
 
@@ -64,6 +65,7 @@ class Rule:
         "name",
         "names",
         "only_keys",
+        "opener",
         "plain",
         "policy",
         "reads",
@@ -99,6 +101,7 @@ class Rule:
         self.locate = locate
         self.rewrite = rewrite
         self.shape = shape
+        self.opener: Callable[[Any], Any] | None = None
         self.reads = "r" in flags
         self.writes = "w" in flags
         self.creates = "c" in flags
@@ -126,3 +129,33 @@ class Rule:
 
     def __repr__(self) -> str:
         return f"<Rule {self.name} {self.policy} {self.names}>"
+
+
+class OpeningRule(Rule):
+    """A rule for one command whose reply is to be opened: made for each, so it is cheap.
+
+    Args:
+        rule: the command's.
+        opener: takes the reply in own names, undecoded, and returns it with its values opened.
+    """
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Rule, opener: Callable[[Any], Any]) -> None:
+        # Not the base's: only what a conversation asks of a rule; the rest is asked of the rule itself.
+        self.rule = rule
+        self.opener = opener
+        self.name = rule.name
+        self.shape = rule.shape
+        self.session = rule.session
+        self.plain = False
+        self.repeatable = rule.repeatable
+        self.reads = rule.reads
+        self.writes = rule.writes
+        self.creates = rule.creates
+        self.blocks = rule.blocks
+        self.conditional = rule.conditional
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached for slots that were left empty.
+        return getattr(self.rule, name)

@@ -36,8 +36,10 @@ _BY_EQUALITY = frozenset[Kind]({"set", "zset"})
 class ValueSealer(Protocol):
     """Seals and opens single values; `tenantkv.envelope` has the real one."""
 
-    def seal(self, value: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
-        """Return a value sealed under a random nonce."""
+    def seal(
+        self, value: bytes, *, kind: Kind, name: bytes, field: bytes = b"", expires: float | None = None
+    ) -> bytes:
+        """Return a value sealed under a random nonce, which opens until `expires` (Unix seconds)."""
         ...
 
     def seal_member(self, value: bytes, *, kind: Kind, name: bytes) -> bytes:
@@ -61,6 +63,7 @@ class SealPlan:
             move from key to key, and a neighbour may move them too. A key that is itself called like
             a context belongs to it.
         plaintext_channels: globs of own channel names whose messages stay in clear.
+        expiry: says of a command when its values expire, in Unix seconds, to have that in the seals.
 
     Attributes:
         dropped_messages: how many pub/sub messages did not open.
@@ -73,6 +76,7 @@ class SealPlan:
     __slots__ = (
         "_channel_name",
         "_contexts",
+        "_expiry",
         "_key_name",
         "_openings",
         "_plaintext_channels",
@@ -88,8 +92,10 @@ class SealPlan:
         plaintext_keys: Sequence[bytes] = (),
         contexts: Mapping[bytes, bytes] | None = None,
         plaintext_channels: Sequence[bytes] = (),
+        expiry: Callable[[list[bytes], Rule], float | None] | None = None,
     ) -> None:
         self._sealer = sealer
+        self._expiry = expiry
         self._plaintext_keys = NameGlobs(plaintext_keys)
         self._plaintext_channels = NameGlobs(plaintext_channels)
         self._contexts = [(NameGlobs([glob]), context) for glob, context in (contexts or {}).items()]
@@ -139,7 +145,8 @@ class SealPlan:
         form = FORMS.get(decision.choice(words)) if decision.choice is not None else decision.form
         sealed = words
         if decision.layout is not None:
-            sealed = self._seal(words, decision.layout, decision.kind, name_of)
+            expires = self._expiry(words, rule) if self._expiry is not None else None
+            sealed = self._seal(words, decision.layout, decision.kind, name_of, expires)
         if form is None:
             return sealed, None
         return sealed, partial(form, self._opening(decision.kind, name_of), sealed)
@@ -161,7 +168,9 @@ class SealPlan:
         made = (words[at].partition(b"*") for word, at in sort_options(words) if word in (b"BY", b"GET"))
         return all(not star or self._plaintext_keys.covers(start) for start, star, _ in made)
 
-    def _seal(self, words: list[bytes], places: Layout, kind: Kind, name_of: NameOf) -> list[bytes]:
+    def _seal(
+        self, words: list[bytes], places: Layout, kind: Kind, name_of: NameOf, expires: float | None
+    ) -> list[bytes]:
         sealed = list(words)
         by_equality = kind in _BY_EQUALITY
         sealer = self._sealer
@@ -173,6 +182,8 @@ class SealPlan:
                 sealed[value] = sealer.seal_member(words[value], kind=kind, name=name)
             elif field:
                 sealed[value] = sealer.seal(words[value], kind=kind, name=name, field=words[field])
+            elif expires is not None:
+                sealed[value] = sealer.seal(words[value], kind=kind, name=name, expires=expires)
             else:
                 sealed[value] = sealer.seal(words[value], kind=kind, name=name)
         return sealed

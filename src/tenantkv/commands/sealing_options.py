@@ -220,14 +220,14 @@ def layout(column: str) -> Layout | None:
 # ---- choices: what options mean for the reply, or a refusal
 
 _CONDITIONS = frozenset({b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"})
-_SET = {**_EXPIRIES, b"NX": 0, b"XX": 0, b"GET": 0, b"KEEPTTL": 0, **dict.fromkeys(_CONDITIONS, 1)}
+SET_OPTIONS = {**_EXPIRIES, b"NX": 0, b"XX": 0, b"GET": 0, b"KEEPTTL": 0, **dict.fromkeys(_CONDITIONS, 1)}
 
 
 def choose_set(arguments: Arguments) -> str:
     """SET key value [options]."""
     if len(arguments) == 3:
         return NOTHING
-    found = walk(arguments, 3, _SET)
+    found = walk(arguments, 3, SET_OPTIONS)
     if not _CONDITIONS.isdisjoint(found):
         raise _refused(arguments, "set")
     return "value" if b"GET" in found else NOTHING

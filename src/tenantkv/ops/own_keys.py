@@ -15,6 +15,7 @@ from tenantkv.errors import ForbiddenCommandError
 from tenantkv.ops import registry
 from tenantkv.ops.effects import Batch, Command, Operation
 from tenantkv.ops.registry import RESERVED, Registrar
+from tenantkv.ops.registry_cover import PLAIN
 
 PAGE = 1000
 _DELETE_AT_ONCE = 500
@@ -74,7 +75,8 @@ def _visible(names: Sequence[bytes]) -> list[bytes]:
 
 def _all_names(command: str, registrar: Registrar | None, now: float) -> Operation[tuple[str, list[bytes]]]:
     """All names, the reserved ones among them, and their source: ``"scan"`` or ``"registry"``."""
-    page = yield Command(("SCAN", 0, "COUNT", PAGE), absent_ok=True)
+    hidden = registrar is not None and registrar.cover is not PLAIN
+    page = None if hidden else (yield Command(("SCAN", 0, "COUNT", PAGE), absent_ok=True))
     if page is None:
         known = _registry_or_refuse(command, registrar)
         # Who empties a namespace wants nothing left, not even what may be about to be written.
@@ -122,7 +124,7 @@ def _delete(names: Sequence[bytes], source: str, registrar: Registrar | None, no
         registrar.forget(names)
     if source == "registry":
         # Name by name and not the shards themselves: others may be writing meanwhile.
-        yield from registry.drop(names, now)
+        yield from registry.drop(names, now, PLAIN if registrar is None else registrar.cover)
 
 
 def usage(

@@ -23,7 +23,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tenantkv.commands.globs import glob_regex
+from tenantkv.commands.own_scripts import EVAL
 from tenantkv.ops.effects import Batch, Operation
+from tenantkv.ops.registry_cover import PLAIN, Cover
+from tenantkv.ops.scripts import script
 
 RESERVED = b"__tenantkv__:"
 SHARDS = 64
@@ -33,8 +36,6 @@ LIFETIME = 30 * 24 * 3600
 #: Seconds for which a name stays though it has no key: it is registered just before its key is made, and
 #: the clocks of two machines differ.
 GRACE = 10.0
-#: Namespaces of one pool whose registrations are remembered; views of more begin anew.
-NAMESPACES = 1024
 
 _SHARD_CAPACITY = CAPACITY // SHARDS
 # What a process remembers of one shard; beyond, it registers those names once more.
@@ -49,29 +50,6 @@ _TRIM_AT_ONCE = 500
 _EXISTS_AT_ONCE = 500
 _TIDY_AT_ONCE = 50
 _SHARDS_AT_ONCE = 8
-
-# KEYS[1]    a shard (sorted set of own names)
-# KEYS[2..]  names to look at
-# ARGV[1]    now, Unix seconds
-# ARGV[2]    names that were registered later than this stay, Unix seconds
-# returns    the names whose keys are gone; they have left the shard
-# Names with keys move to the end of the queue of those that wait to be looked at. In a script, so that a
-# name which is written in between stays.
-TIDY = """\
-local gone={}
-for i=2,#KEYS do
-  if redis.call('EXISTS',KEYS[i])==0 then
-    local seen=redis.call('ZSCORE',KEYS[1],KEYS[i])
-    if seen and tonumber(seen)<=tonumber(ARGV[2]) then
-      redis.call('ZREM',KEYS[1],KEYS[i])
-      gone[#gone+1]=KEYS[i]
-    end
-  else
-    redis.call('ZADD',KEYS[1],'XX',ARGV[1],KEYS[i])
-  end
-end
-return gone
-"""
 
 Words = tuple[Any, ...]
 OnReply = Callable[[Any], None]
@@ -95,10 +73,12 @@ class Registrar:
 
     Args:
         refresh: seconds between two registrations of a name by this process.
+        cover: stands between own names and what lies on the server.
     """
 
-    def __init__(self, refresh: float = REFRESH) -> None:
-        self._refresh = refresh
+    def __init__(self, refresh: float = REFRESH, cover: Cover = PLAIN) -> None:
+        self.refresh = refresh
+        self.cover = cover
         self._fresh_until: list[dict[bytes, float]] = [{} for _ in range(SHARDS)]
         # The first registration looks at a lot, since many processes do not live to see a second one.
         self._since_lot = _REGISTRATIONS_PER_LOT
@@ -153,8 +133,9 @@ class Registrar:
             fresh_until.clear()
         known = sum(member in fresh_until for member in members)
         for member in members:
-            fresh_until[member] = now + self._refresh
-        scored = [part for member in members for part in (int(now), member)]
+            fresh_until[member] = now + self.refresh
+        seal = self.cover.member
+        scored = [part for member in members for part in (int(now), seal(key, member))]
 
         def registered(reply: Any) -> None:
             if not isinstance(reply, int):
@@ -192,7 +173,8 @@ class Registrar:
     def _inspect(self, shard: int, reply: Any) -> None:
         """Have the names of a shard that were not seen for longest looked at."""
         if isinstance(reply, list) and reply:
-            names = [name for name in reply if isinstance(name, bytes)]
+            key = shard_key(shard)
+            names = [name for member in reply if (name := self.cover.name(key, member)) is not None]
             self._chores.append(lambda now: self._tidying(shard, names, now))
 
     def _tidying(self, shard: int, names: list[bytes], now: float) -> Aside:
@@ -202,12 +184,13 @@ class Registrar:
 
         def tidied(reply: Any) -> None:
             if isinstance(reply, list):
-                for name in before.keys() - set(reply):
+                gone = {self.cover.name(shard_key(shard), member) for member in reply}
+                for name in before.keys() - gone:
                     until = before[name]
                     if until is not None:
                         fresh_until.setdefault(name, until)
 
-        return tidy_command(shard, names, now), tidied
+        return tidy_command(shard, names, now, cover=self.cover), tidied
 
     def known_names(self, shard: int) -> list[bytes]:
         """The names of a shard that this process registered lately."""
@@ -219,19 +202,11 @@ class Registrar:
             self._fresh_until[shard_of(name)].pop(name, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What a process remembers is its own; another one begins anew.
-        return Registrar, (self._refresh,)
-
-
-def include(registrars: dict[Any, Registrar], namespace: Any) -> None:
-    """Keep a registry for one more namespace of a pool that keeps one for its own."""
-    if registrars and namespace not in registrars:
-        if len(registrars) >= NAMESPACES:
-            # The first is the pool's own.
-            for oldest in list(registrars)[1:2]:
-                registrars.pop(oldest, None)
-        first = next(iter(registrars.values()))
-        registrars[namespace] = Registrar(first._refresh)
+        # What a process remembers is its own; another one begins anew. A cover knows keys, and is not
+        # pickled: pools make their registrars anew.
+        if self.cover is not PLAIN:
+            raise TypeError("the registry of hidden names is not pickled, since it can open names")
+        return Registrar, (self.refresh,)
 
 
 def _ignore(_reply: Any) -> None:
@@ -243,10 +218,15 @@ def is_wrong_type(reply: Any) -> bool:
     return isinstance(reply, Exception) and str(reply).startswith("WRONGTYPE")
 
 
-def tidy_command(shard: int, names: Sequence[bytes], now: float, *, grace: float | None = None) -> Words:
-    """Return the command that drops those of `names` whose keys are gone, and returns them."""
+def tidy_command(
+    shard: int, names: Sequence[bytes], now: float, *, grace: float | None = None, cover: Cover = PLAIN
+) -> Words:
+    """Return the command that drops those of `names` whose keys are gone, and returns their members."""
     until = int(now - (GRACE if grace is None else grace))
-    return ("EVAL", TIDY, 1 + len(names), shard_key(shard), *names, int(now), until)
+    key = shard_key(shard)
+    members = [cover.member(key, name) for name in names]
+    keys = map(cover.key, names)
+    return (EVAL, script("registry_tidy").body, 1 + len(names), key, *keys, int(now), until, *members)
 
 
 def read_shards(
@@ -263,6 +243,7 @@ def read_shards(
 
     Two round trips for each 500 names or less, and one more if some are gone or were lost.
     """
+    cover = PLAIN if registrar is None else registrar.cover
     replies = yield Batch([("ZRANGE", shard_key(shard), -_SHARD_CAPACITY, -1) for shard in shards])
     there: list[bytes] = []
     repairs: list[Words] = []
@@ -271,30 +252,33 @@ def read_shards(
             repairs.append(("UNLINK", shard_key(shard)))
         elif isinstance(reply, Exception):
             raise reply
-        members = _own_members(shard, reply)
+        members = _own_members(shard, reply, cover)
         known = registrar.known_names(shard) if registrar is not None else []
         found, gone = yield from _existing([*dict.fromkeys([*members, *known])])
         there += found
         lost = [name for name in found if name not in members]
         if lost:
-            repairs.append(("ZADD", shard_key(shard), *(p for n in lost for p in (int(now), n))))
+            key = shard_key(shard)
+            scored = (part for name in lost for part in (int(now), cover.member(key, name)))
+            repairs.append(("ZADD", key, *scored))
         if registrar is not None:
             registrar.forget(gone)
         for start in range(0, len(gone), _TIDY_AT_ONCE):
             lot = gone[start : start + _TIDY_AT_ONCE]
-            repairs.append(tidy_command(shard, lot, now, grace=grace))
+            repairs.append(tidy_command(shard, lot, now, grace=grace, cover=cover))
     if repairs:
         yield Batch(repairs)
     return there
 
 
-def _own_members(shard: int, reply: Any) -> dict[bytes, None]:
-    """Return what belongs into a shard; the rest was planted there."""
-    members = reply if isinstance(reply, list) else []
+def _own_members(shard: int, reply: Any, cover: Cover) -> dict[bytes, None]:
+    """Return the names that belong into a shard; the rest was planted there."""
+    key = shard_key(shard)
+    names = (cover.name(key, member) for member in (reply if isinstance(reply, list) else []))
     return {
         name: None
-        for name in members
-        if isinstance(name, bytes) and shard_of(name) == shard and not name.startswith(RESERVED)
+        for name in names
+        if name is not None and shard_of(name) == shard and not name.startswith(RESERVED)
     }
 
 
@@ -331,7 +315,7 @@ def read_all(
     return names
 
 
-def drop(names: Sequence[bytes], now: float) -> Operation[None]:
+def drop(names: Sequence[bytes], now: float, cover: Cover = PLAIN) -> Operation[None]:
     """Let names whose keys were deleted leave the registry, but for those that are back already."""
     by_shard: dict[int, list[bytes]] = {}
     for name in names:
@@ -340,7 +324,7 @@ def drop(names: Sequence[bytes], now: float) -> Operation[None]:
     for shard, members in by_shard.items():
         for start in range(0, len(members), _TIDY_AT_ONCE):
             lot = members[start : start + _TIDY_AT_ONCE]
-            commands.append(tidy_command(shard, lot, now, grace=0.0))
+            commands.append(tidy_command(shard, lot, now, grace=0.0, cover=cover))
     for start in range(0, len(commands), _SHARDS_AT_ONCE):
         yield Batch(commands[start : start + _SHARDS_AT_ONCE])
 
@@ -348,16 +332,13 @@ def drop(names: Sequence[bytes], now: float) -> Operation[None]:
 __all__ = [
     "CAPACITY",
     "LIFETIME",
-    "NAMESPACES",
     "REFRESH",
     "RESERVED",
     "SHARDS",
-    "TIDY",
     "Aside",
     "OnReply",
     "Registrar",
     "drop",
-    "include",
     "matching",
     "read_all",
     "read_shards",

@@ -15,16 +15,15 @@ Three tiers (`docs/secrets.md` has every rule):
 
     detector.py        Detector, Finding, Allowance: which rule does a value meet?
     policy.py          Policy, PlaintextWarning: refuse, warn or let pass, and count
-    wrapper.py         Secret: "seal this"
     formats.py         tier 1, by the rows of formats_table.py
     fields.py          tier 2, named fields inside values
     names.py           does a name say "secret"?
     shapes.py          does a value look like one?
 """
 
+from tenantkv.secret import Secret
 from tenantkv.secrets.detector import Allowance, Detector, Finding, rules
 from tenantkv.secrets.policy import Mode, PlaintextWarning, Policy
-from tenantkv.secrets.wrapper import Secret
 
 __all__ = [
     "Allowance",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tenantkv.commands.own_scripts import OwnCommand
 from tenantkv.commands.packing import Packer, pack_words
 from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import RULES, rewrite
@@ -34,7 +35,9 @@ def pack_asides(
     pieces: list[bytes] = []
     rules: list[Rule] = []
     for command, on_reply in asides:
-        packed = pack_words(rewrite(packer.words(in_utf8(command)), RULES[command[0]], namespace))
+        name = command[0]
+        rule = name.rule if type(name) is OwnCommand else RULES[name]
+        packed = pack_words(rewrite(packer.words(in_utf8(command)), rule, namespace))
         pieces += (packed,) if type(packed) is bytes else packed
-        rules.append(AsideRule(command[0], on_reply))
+        rules.append(AsideRule(rule.name, on_reply))
     return pieces, rules

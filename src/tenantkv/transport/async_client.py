@@ -26,16 +26,18 @@ from tenantkv.transport.client import (
     sampler,
     without_reserved,
 )
+from tenantkv.transport.decoding import decode_deep
 from tenantkv.transport.drivers import arun
+from tenantkv.transport.pipeline import AsyncTenantPipeline
+from tenantkv.transport.primitives import AsyncPrimitives
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
-from tenantkv.transport.session import decode_deep
 from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
 
 
-class AsyncTenantRedis(SpeakingClient, aredis.Redis):  # type: ignore[misc]
+class AsyncTenantRedis(AsyncPrimitives, SpeakingClient, aredis.Redis):  # type: ignore[misc]
     """A drop-in ``redis.asyncio.Redis`` for one namespace; the twin of `TenantRedis`.
 
     Make it with :func:`tenantkv.asyncio.connect`.
@@ -84,6 +86,10 @@ class AsyncTenantRedis(SpeakingClient, aredis.Redis):  # type: ignore[misc]
             return await arun(self.connection_pool, operation)
         except RefusedError as error:
             raise as_response(error) from None
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> AsyncTenantPipeline:
+        """Return a pipeline, as ``redis.asyncio.Redis`` does; its errors never quote values."""
+        return AsyncTenantPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     async def namespace_usage(self, *, sample: int = 1000) -> Usage:
         """Measure the namespace: keys, bytes, and keys that never expire.
@@ -141,7 +147,7 @@ class AsyncTenantRedis(SpeakingClient, aredis.Redis):  # type: ignore[misc]
 
     async def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the server where it can, else by ourselves."""
-        if name.upper() not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
+        if not (name.upper() in ONLY_EMULATED or self.hides_names) and not self.connection_pool.lacks_scan:
             try:
                 return without_reserved(await self._execute(name, args, options))
             except ResponseError as error:

@@ -20,7 +20,6 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
-from tenantkv.ops.registry import Registrar, include
 from tenantkv.transport import async_cluster_pipeline
 from tenantkv.transport.async_cluster_nodes import NodesView, Rooms, Speaker
 from tenantkv.transport.async_cluster_pipeline import AsyncTenantClusterPipeline, make_pubsub
@@ -51,12 +50,14 @@ from tenantkv.transport.cluster_slots import (
     unreachable,
 )
 from tenantkv.transport.connect import Target
+from tenantkv.transport.decoding import decode_deep
 from tenantkv.transport.drivers import adrive
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
+from tenantkv.transport.primitives import AsyncPrimitives
 from tenantkv.transport.redis_py import async_cluster_retries, asyncio_arguments
 from tenantkv.transport.refusals import as_response
+from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.retry import default_async_retry
-from tenantkv.transport.session import decode_deep
 from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
@@ -66,7 +67,7 @@ Result = TypeVar("Result")
 _in_command: ContextVar[bool] = ContextVar("_in_command", default=False)
 
 
-class AsyncTenantRedisCluster(SpeakingClient, SlotRouting, aredis.RedisCluster):  # type: ignore[misc]
+class AsyncTenantRedisCluster(AsyncPrimitives, SpeakingClient, SlotRouting, aredis.RedisCluster):  # type: ignore[misc]
     """A drop-in ``redis.asyncio.RedisCluster`` for one namespace; see `TenantRedisCluster`.
 
     Make it with :func:`tenantkv.asyncio.connect`. The first command asks the cluster for its nodes.
@@ -119,7 +120,7 @@ class AsyncTenantRedisCluster(SpeakingClient, SlotRouting, aredis.RedisCluster):
         )
         nodes = [redis_cluster.ClusterNode(*each, **self.connection_kwargs) for each in hosts]
         manager.startup_nodes = {node.name: node for node in nodes}
-        registrars = {namespace: Registrar()} if registry else {}
+        registrars = {namespace: registrar_for(namespace)} if registry else {}
         self._speaker = Speaker(namespace, registrars, Rooms(max_connections, pool_wait))
         self.nodes_manager = NodesView(manager, self._speaker)  # type: ignore[assignment]
         self.commands_parser = TableParser()  # type: ignore[assignment]
@@ -226,7 +227,7 @@ class AsyncTenantRedisCluster(SpeakingClient, SlotRouting, aredis.RedisCluster):
 
     async def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the servers where they can, else by ourselves."""
-        if name.upper() not in ONLY_EMULATED and not self._lacks_scan:
+        if not (name.upper() in ONLY_EMULATED or self.hides_names) and not self._lacks_scan:
             try:
                 return without_reserved(await self._ask_nodes(args, options))
             except ResponseError as error:

@@ -11,10 +11,11 @@ from redis.exceptions import MaxConnectionsError
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
-from tenantkv.ops.registry import Registrar, include
+from tenantkv.ops.registry import Registrar
 from tenantkv.transport.async_connection import AsyncNamespacedConnection
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
 from tenantkv.transport.redis_py import LEAN, observability_on
+from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.speaking import LentPool
 
 
@@ -44,7 +45,8 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         self.lacks_scan = False
         self.registrars: dict[Namespace, Registrar] = {}
         if connection_kwargs.get("registry"):
-            self.registrars[connection_kwargs["namespace"]] = Registrar()
+            namespace = connection_kwargs["namespace"]
+            self.registrars[namespace] = registrar_for(namespace)
         self._waiting: deque[asyncio.Future[None]] = deque()
         super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
         self._is_lean = LEAN and not connection_kwargs.get("credential_provider") and not observability_on()

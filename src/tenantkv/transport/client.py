@@ -19,16 +19,19 @@ from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
 from tenantkv.ops.registry import RESERVED
 from tenantkv.transport.connection import NamespacedMixin
+from tenantkv.transport.decoding import decode_deep
 from tenantkv.transport.drivers import run
+from tenantkv.transport.pipeline import TenantPipeline
 from tenantkv.transport.pool import (
     MAX_CONNECTIONS,
     NamespacedConnectionPool,
     PoolView,
     connection_of,
 )
+from tenantkv.transport.primitives import Primitives
 from tenantkv.transport.redis_py import LEAN
 from tenantkv.transport.refusals import as_response
-from tenantkv.transport.session import decode_deep, packer_of
+from tenantkv.transport.session import packer_of
 from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
@@ -42,7 +45,7 @@ EMULATED = frozenset({*_MANY, *map(str.lower, _MANY)})
 ONLY_EMULATED = frozenset({"DBSIZE", "RANDOMKEY", "FLUSHDB"})
 
 
-class TenantRedis(SpeakingClient, redis.Redis):
+class TenantRedis(Primitives, SpeakingClient, redis.Redis):
     """A drop-in ``redis.Redis`` for one namespace.
 
     Make it with :func:`tenantkv.connect`. It takes and returns own names everywhere; what cannot be
@@ -92,6 +95,10 @@ class TenantRedis(SpeakingClient, redis.Redis):
             return run(self.connection_pool, operation)
         except RefusedError as error:
             raise as_response(error) from None
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> TenantPipeline:
+        """Return a pipeline, as ``redis.Redis`` does; its errors never quote values."""
+        return TenantPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     def namespace_usage(self, *, sample: int = 1000) -> Usage:
         """Measure the namespace: keys, bytes, and keys that never expire.
@@ -150,7 +157,7 @@ class TenantRedis(SpeakingClient, redis.Redis):
 
     def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the server where it can, else by ourselves."""
-        if name.upper() not in ONLY_EMULATED and not self.connection_pool.lacks_scan:
+        if not (name.upper() in ONLY_EMULATED or self.hides_names) and not self.connection_pool.lacks_scan:
             try:
                 return without_reserved(self._execute(name, args, options))
             except ResponseError as error:

@@ -24,7 +24,6 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
-from tenantkv.ops.registry import Registrar, include
 from tenantkv.transport import cluster_pipeline
 from tenantkv.transport.client import (
     EMULATED,
@@ -45,17 +44,19 @@ from tenantkv.transport.cluster_slots import (
     unreachable,
 )
 from tenantkv.transport.connect import Target
+from tenantkv.transport.decoding import decode_deep
 from tenantkv.transport.drivers import drive, exchange
+from tenantkv.transport.primitives import Primitives
 from tenantkv.transport.redis_py import cluster_retries, transaction_of
 from tenantkv.transport.refusals import as_response
+from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.retry import default_retry
-from tenantkv.transport.session import decode_deep
 from tenantkv.transport.speaking import SpeakingClient
 
 Result = TypeVar("Result")
 
 
-class TenantRedisCluster(SpeakingClient, SlotRouting, RedisCluster):
+class TenantRedisCluster(Primitives, SpeakingClient, SlotRouting, RedisCluster):
     """A drop-in ``redis.RedisCluster`` for one namespace. Make it with :func:`tenantkv.connect`.
 
     Args:
@@ -84,7 +85,7 @@ class TenantRedisCluster(SpeakingClient, SlotRouting, RedisCluster):
         self._namespace = namespace
         self._parent: TenantRedisCluster | None = None
         self._views: dict[str, tuple[Any, Any]] = {}
-        self._registrars = {namespace: Registrar()} if registry else {}
+        self._registrars = {namespace: registrar_for(namespace)} if registry else {}
         self._policy = cluster_policy(retry or default_retry())
         self._lacks_scan = self._is_made = False
         cluster = {k: v for k, v in options.items() if k in signature(RedisCluster).parameters}
@@ -208,7 +209,7 @@ class TenantRedisCluster(SpeakingClient, SlotRouting, RedisCluster):
 
     def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Answer a command that looks at many keys: by the servers where they can, else by ourselves."""
-        if name.upper() not in ONLY_EMULATED and not self._lacks_scan:
+        if not (name.upper() in ONLY_EMULATED or self.hides_names) and not self._lacks_scan:
             try:
                 return without_reserved(self._ask_nodes(args, options))
             except ResponseError as error:
@@ -295,7 +296,11 @@ class TenantRedisCluster(SpeakingClient, SlotRouting, RedisCluster):
 
 
 def check_registry(namespace: Namespace, registry: bool) -> None:
-    """Raise for a registry whose shards would lie on many nodes."""
+    """Raise for a registry whose shards would lie on many nodes, and for hidden names on many."""
+    if namespace.protection.names == "hidden" and namespace.placement != "slot":
+        raise ConfigurationError(
+            "on a cluster hidden names need placement='slot', since a hash says nothing of hash tags"
+        )
     if registry and namespace.placement != "slot":
         raise ConfigurationError(
             "on a cluster the registry needs placement='slot', since a name and its entry in the "

@@ -30,7 +30,7 @@ from tenantkv.errors import RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.transport.refusals import as_response
 from tenantkv.transport.retry import is_unrepeatable, mark_unrepeatable
-from tenantkv.transport.session import packer_of
+from tenantkv.transport.session import packer_of, without_secrets
 
 LOST = (RedisConnectionError, RedisTimeoutError)
 #: The node did not do it; another will, or the same a little later.
@@ -104,7 +104,7 @@ class SlotRouting:
 
     def _words_and_rule(self, arguments: Sequence[Any]) -> tuple[list[bytes], Rule]:
         try:
-            words = packer_of(self.encoder).words(arguments)
+            words = packer_of(self.encoder).words(without_secrets(arguments))
             return words, find_rule(words)
         except RefusedError as error:
             raise as_response(error) from None

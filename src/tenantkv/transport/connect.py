@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
@@ -14,6 +14,7 @@ from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_store import load_keyring
 from tenantkv.namespace import Namespace, Placement
+from tenantkv.protection import OPTIONS, Protection
 from tenantkv.transport.client import TenantRedis
 from tenantkv.transport.connection import (
     NamespacedConnection,
@@ -86,11 +87,23 @@ def target(
         registry=registry,
         profile=profile,
     )
+    options = dict(options)
+    asked = {name: options.pop(name) for name in OPTIONS & options.keys()}
+    asked = {
+        **dict(settings.protection),
+        **{name: value for name, value in asked.items() if value is not None},
+    }
     if not isinstance(namespace, Namespace):
         found = load_keyring(keyring, namespace=settings.namespace)
-        namespace = Namespace(found, placement=settings.placement)
+        protection = Protection.of(**{**dict(found.settings), **asked})
+        namespace = Namespace(found, placement=settings.placement, protection=protection)
     elif keyring is not None:
         raise ConfigurationError("give either keyring= or a Namespace, not both")
+    elif asked:
+        namespace = namespace.protected(Protection.of(namespace.protection, **asked))
+    if not settings.is_registry_chosen and namespace.protection.names == "hidden":
+        # Nothing else could list them.
+        settings = replace(settings, registry=True)
     redis_url = settings.redis_url
     if settings.kind == "embedded":
         redis_url = _embedded_url(settings)
@@ -207,7 +220,9 @@ def connect(
         placement: ``"spread"`` (hash tags of your own) or ``"slot"`` (one Cluster slot for all).
         registry: keep an index of own names, to list keys on a server without SCAN.
         profile: ``"shared"`` gives an embedded server the limits of a shared one.
-        options: as for ``redis.Redis``: ``decode_responses``, ``protocol``, time-outs, TLS ...
+        options: ``seal``, ``mode``, ``names``, ``plaintext``, ``plaintext_keys``, ``contexts``,
+            ``allow``, ``accept_plaintext_until``, ``bind_ttl`` ...: see :class:`tenantkv.Protection`;
+            and as for ``redis.Redis``: ``decode_responses``, ``protocol``, time-outs, TLS ...
 
     Returns:
         A :class:`tenantkv.TenantRedis`; for a cluster URL a :class:`tenantkv.TenantRedisCluster`, which

@@ -17,9 +17,10 @@ from redis.exceptions import MaxConnectionsError
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
-from tenantkv.ops.registry import Registrar, include
+from tenantkv.ops.registry import Registrar
 from tenantkv.transport.connection import NamespacedConnection
 from tenantkv.transport.redis_py import LEAN, observability_on
+from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.speaking import LentPool
 
 #: Connections that one process holds at the most, and seconds to wait for one of them.
@@ -54,7 +55,8 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         self.lacks_scan = False
         self.registrars: dict[Namespace, Registrar] = {}
         if connection_kwargs.get("registry"):
-            self.registrars[connection_kwargs["namespace"]] = Registrar()
+            namespace = connection_kwargs["namespace"]
+            self.registrars[namespace] = registrar_for(namespace)
         self._waiters = 0
         super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
         # The lean path skips what these features need; redis-py's own path serves them.

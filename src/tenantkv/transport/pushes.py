@@ -11,8 +11,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from tenantkv.commands.channels import shape_invalidation, shape_push
-from tenantkv.transport.session import decode_deep
+from tenantkv.commands.channels import shape_invalidation
+from tenantkv.transport.decoding import decode_deep
+from tenantkv.transport.session import Session
 
 Handler = Callable[[Any], Any]
 
@@ -53,7 +54,7 @@ def push_wrappers(reference: weakref.ref[Any]) -> tuple[Callable[[Handler | None
             return lambda reply: reply
 
         def handle(reply: Any) -> Any:
-            shaped = own(reply, shape_push)
+            shaped = own(reply, Session.shape_message)
             return Handled(None if shaped is None else handler(shaped))
 
         return handle

@@ -21,12 +21,20 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from tenantkv.commands.channels import shape_push
 from tenantkv.commands.packing import Packer
-from tenantkv.commands.rule import Rule
-from tenantkv.errors import ForbiddenCommandError, NamespaceRequiredError, RefusedError
+from tenantkv.commands.rule import OpeningRule, Rule
+from tenantkv.errors import ForbiddenCommandError, OpenError, RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
+from tenantkv.secret import Secret
 from tenantkv.transport.asides import AsideRule, pack_asides
-from tenantkv.transport.refusals import as_response
+from tenantkv.transport.decoding import decode_deep, encode_deep
+from tenantkv.transport.refusals import (
+    as_response,
+    no_namespace,
+    redacted,
+    subscription_among_others,
+    unopened,
+)
 from tenantkv.transport.retry import mark_unrepeatable
 
 _ENDINGS = frozenset({"EXEC", "DISCARD"})
@@ -97,9 +105,10 @@ class Session:
         """
         namespace = self.namespace
         if namespace is None:
-            raise as_response(_no_namespace(arguments))
+            raise as_response(no_namespace(arguments))
+        protector: Any = namespace.protector or _protector_of(namespace)
         try:
-            packed, rule = self.packer.pack(arguments, namespace)
+            packed, rule = protector.pack(self.packer, arguments, namespace)
             if rule.session:
                 self._check_session(rule, arguments)
         except RefusedError as error:
@@ -111,7 +120,7 @@ class Session:
     def _check_session(self, rule: Rule, arguments: Sequence[Any]) -> None:
         """Refuse what would change the meaning of replies that others wait for."""
         if rule.name.endswith("SUBSCRIBE") and self.transaction is not None:
-            raise _subscription_among_others(rule)
+            raise subscription_among_others(rule)
         if rule.name != "SELECT":
             return
         number = self.packer.words(arguments)[1]
@@ -142,7 +151,7 @@ class Session:
         if len(rules) > 1:
             for rule in rules:
                 if rule.session and rule.name.endswith("SUBSCRIBE"):
-                    raise as_response(_subscription_among_others(rule))
+                    raise as_response(subscription_among_others(rule))
         pieces.append(b"".join(small))
         if writes:
             ahead = self.registrations(writes)
@@ -169,7 +178,7 @@ class Session:
             return Packed([], [])
         names: list[bytes] = []
         for arguments, rule in writes:
-            words = self.packer.words(arguments)
+            words = self.packer.words(without_secrets(arguments))
             if rule.locate is not None:
                 names += [words[position] for position in rule.locate(words)]
         if self.transaction is not None:
@@ -246,7 +255,7 @@ class Session:
         else:
             is_push = False
         if is_push:
-            reply = shape_push(reply, namespace)
+            reply = self.shape_message(reply, namespace)
         elif self.pending:
             rule = self.pending.popleft()
             if self.transaction is not None and reply == b"QUEUED" and rule.name not in _ENDINGS:
@@ -291,15 +300,35 @@ class Session:
             if not isinstance(reply, list) or queued is None:
                 return reply
             for position, (each, item) in enumerate(zip(queued, reply, strict=True)):
-                if each.shape is not None or isinstance(item, ResponseError):
-                    reply[position] = self._shape(each, item, namespace)
+                if each.shape is not None or each.opener is not None or isinstance(item, ResponseError):
+                    try:
+                        reply[position] = self._shape(each, item, namespace)
+                    except OpenError as error:
+                        # One of many: it takes the place of its reply, as an error of the server's would.
+                        reply[position] = error
             return reply
         return self._shape(rule, reply, namespace)
 
     def _shape(self, rule: Rule, reply: Any, namespace: Namespace) -> Any:
         if isinstance(reply, ResponseError):
             return redacted(reply, namespace)
-        return reply if rule.shape is None else rule.shape(reply, namespace)
+        if rule.shape is not None:
+            reply = rule.shape(reply, namespace)
+        if rule.opener is None:
+            return reply
+        try:
+            return rule.opener(reply)
+        except OpenError as error:
+            raise unopened(error) from None
+
+    @staticmethod
+    def shape_message(push: Any, namespace: Namespace) -> Any:
+        """Return a subscription's push in own names and opened; ``None`` for what is not the tenant's."""
+        shaped = shape_push(push, namespace)
+        if shaped is None:
+            return None
+        protector: Any = namespace.protector or _protector_of(namespace)
+        return protector.open_message(shaped)
 
     def settle_error(self, error: ResponseError) -> None:
         """Take note of a reply that is an error, and clean its text of wire names."""
@@ -315,6 +344,13 @@ class Session:
                 mark_unrepeatable(error)
         if self.namespace is not None:
             redacted(error, self.namespace)
+
+
+def _protector_of(namespace: Namespace) -> Any:
+    """Return what protects the namespace; imported with the first command, as it takes a few ms."""
+    from tenantkv.protector import protector_of
+
+    return protector_of(namespace)
 
 
 def may_repeat(rules: Iterable[Rule]) -> bool:
@@ -336,25 +372,15 @@ def packer_of(encoder: Any) -> Packer:
     return Packer(encoder.encode, utf8=utf8)
 
 
-def _no_namespace(arguments: Sequence[Any]) -> NamespaceRequiredError:
-    name = str(arguments[0])[:40] if arguments else "the command"
-    return NamespaceRequiredError(
-        name,
-        "this connection has no namespace.",
-        "Make clients with tenantkv.connect() or pools with tenantkv.connection_pool().",
-    )
-
-
-def _subscription_among_others(rule: Rule) -> ForbiddenCommandError:
-    return ForbiddenCommandError(
-        rule.name,
-        "its acknowledgements would be taken for the replies of the commands beside it.",
-        "Use pubsub().",
-    )
+def without_secrets(arguments: Sequence[Any]) -> Sequence[Any]:
+    """Return a command with nothing in the place of each `Secret`, to find its names."""
+    return ["" if type(part) is Secret else part for part in arguments]
 
 
 def _once(rule: Rule) -> Rule:
     """Return `rule` as one that may not be repeated."""
+    if rule.opener is not None:
+        return OpeningRule(_once(rule.rule), rule.opener)  # type: ignore[attr-defined]
     known = _ONCE.get(rule.name)
     if known is None:
         known = Rule(
@@ -367,29 +393,3 @@ def _once(rule: Rule) -> Rule:
         )
         _ONCE[rule.name] = known
     return known
-
-
-def redacted(error: ResponseError, namespace: Namespace) -> ResponseError:
-    """Take wire names out of an error's text, in place, and return it."""
-    error.args = tuple(namespace.redact(part) if isinstance(part, str) else part for part in error.args)
-    return error
-
-
-def decode_deep(reply: Any, decode: Any) -> Any:
-    """Decode every string in a reply, as redis-py's parsers do while they read."""
-    if isinstance(reply, bytes):
-        return decode(reply)
-    if isinstance(reply, list):
-        return [decode_deep(item, decode) for item in reply]
-    if isinstance(reply, dict):
-        return {decode_deep(k, decode): decode_deep(v, decode) for k, v in reply.items()}
-    if isinstance(reply, (set, tuple)):
-        return type(reply)(decode_deep(item, decode) for item in reply)
-    return reply
-
-
-def encode_deep(reply: Any, encode: Any) -> Any:
-    """Undo `decode_deep` for a list, such as a pub/sub message."""
-    if isinstance(reply, str):
-        return encode(reply)
-    return [encode_deep(item, encode) for item in reply] if isinstance(reply, list) else reply

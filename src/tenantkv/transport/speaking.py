@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Self
+
+from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
+from tenantkv.protection import Protection
 from tenantkv.transport.session import Packed, Session
 
 if TYPE_CHECKING:
+    from tenantkv.protector import Protector
     from tenantkv.sealing import LiveSealer
 
 
@@ -55,6 +60,41 @@ class SpeakingClient:
         from tenantkv.sealing import sealer_of
 
         return sealer_of(self.namespace)
+
+    @property
+    def protector(self) -> Protector:
+        """What refuses, seals and hides for this client, with its counters. No round trip."""
+        from tenantkv.protector import protector_of
+
+        return protector_of(self.namespace)
+
+    @property
+    def hides_names(self) -> bool:
+        """Whether key names are keyed hashes on the server."""
+        return bool(self.namespace.protection.names == "hidden")
+
+    def using(self, **protection: Any) -> Self:
+        """Return a client for the same names with other settings, on the same connections.
+
+        No round trip.
+
+        Args:
+            protection: some of the attributes of :class:`tenantkv.Protection`, but for ``names``.
+
+        Raises:
+            ConfigurationError: one of them has no meaning.
+
+        Example:
+            >>> kv = getfixture("kv")
+            >>> kv.using(plaintext_ok="a sample for the docs").set("db:password", "tr0ub4dor")
+            True
+        """
+        namespace: Namespace = self.namespace
+        settings = Protection.of(namespace.protection, **protection)
+        if settings.names != namespace.protection.names:
+            raise ConfigurationError("'names' is one for all clients of a namespace: say it at connect()")
+        client: Self = self.for_namespace(namespace.protected(settings))  # type: ignore[attr-defined]
+        return client
 
 
 class LentPool:

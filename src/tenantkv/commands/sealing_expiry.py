@@ -1,0 +1,29 @@
+"""When a command's value is to expire, for seals that say so themselves."""
+
+from __future__ import annotations
+
+from tenantkv.commands.rule import Rule
+from tenantkv.commands.sealing_options import SET_OPTIONS, walk
+
+_SECONDS = {b"EX": 1.0, b"PX": 0.001}
+_MOMENTS = {b"EXAT": 1.0, b"PXAT": 0.001}
+
+
+def expiry_of(words: list[bytes], rule: Rule, now: float) -> float | None:
+    """Return the Unix time at which the value of SET, SETEX or PSETEX expires, if it does.
+
+    A number that is none is the server's to refuse.
+    """
+    try:
+        if rule.name in ("SETEX", "PSETEX"):
+            return now + float(words[2]) * (1.0 if rule.name == "SETEX" else 0.001)
+        if rule.name != "SET" or len(words) == 3:
+            return None
+        for option, at in walk(words, 3, SET_OPTIONS).items():
+            if option in _SECONDS:
+                return now + float(words[at]) * _SECONDS[option]
+            if option in _MOMENTS:
+                return float(words[at]) * _MOMENTS[option]
+    except ValueError:
+        return None
+    return None

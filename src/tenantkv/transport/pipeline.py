@@ -1,0 +1,68 @@
+"""Pipelines whose errors say which command failed, and never what it was to store.
+
+redis-py's own quote all arguments of the command, and so carry values into logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+import redis.asyncio as aredis
+import redis.asyncio.client
+
+from tenantkv.commands.decisions import decide
+from tenantkv.commands.table import find_rule
+from tenantkv.errors import RefusedError
+
+_LONGEST = 100
+
+
+class TenantPipeline(redis.client.Pipeline):
+    """A pipeline as :meth:`tenantkv.TenantRedis.pipeline` makes it."""
+
+    def annotate_exception(self, exception: Any, number: int, command: Iterable[Any]) -> None:
+        """Put the command's number and name into an error's text."""
+        annotate(exception, number, command)
+
+
+class AsyncTenantPipeline(aredis.client.Pipeline):
+    """A pipeline as :meth:`tenantkv.AsyncTenantRedis.pipeline` makes it."""
+
+    def annotate_exception(self, exception: Any, number: int, command: Iterable[Any]) -> None:
+        """Put the command's number and name into an error's text."""
+        annotate(exception, number, command)
+
+
+def annotate(exception: Exception, number: int, command: Iterable[Any]) -> None:
+    """Say in an error's text which command of a pipeline it is about."""
+    text = exception.args[0] if exception.args else ""
+    where = f"Command # {number} ({quoted(list(command))}) of pipeline caused error: "
+    exception.args = (f"{where}{text}", *exception.args[1:])
+
+
+def quoted(command: Sequence[Any]) -> str:
+    """Return a command for people: its name, its keys and numbers; dots for what it would store."""
+    words = [_as_bytes(part) for part in command]
+    try:
+        rule = find_rule(words)
+        places = decide(rule).clear
+        values = {value for value, _, _ in places(words)} if places is not None else set()
+    except (RefusedError, IndexError):
+        # Nothing is known of it, so that anything may be a value.
+        values = set(range(1, len(words)))
+    parts = [
+        "..."
+        if at in values and not isinstance(command[at], int)
+        else word.decode("utf-8", "backslashreplace")
+        for at, word in enumerate(words)
+    ]
+    text = " ".join(parts)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _as_bytes(part: Any) -> bytes:
+    if isinstance(part, bytes):
+        return part
+    return str(part).encode("utf-8", "surrogateescape")
