@@ -21,7 +21,7 @@ from tenantkv.commands.decisions import DECISIONS, decide, values_of
 from tenantkv.commands.hidden_names import hide, reveal
 from tenantkv.commands.own_scripts import OwnCommand
 from tenantkv.commands.packing import Packer, pack_words
-from tenantkv.commands.rule import OpeningRule, Rule
+from tenantkv.commands.rule import OpeningRule, Rule, reading_class
 from tenantkv.commands.sealing import Opener, SealPlan, ValueSealer
 from tenantkv.commands.sealing_expiry import expiry_of
 from tenantkv.commands.sealing_replies import FORMS, Opening
@@ -38,8 +38,9 @@ _MAGIC = bytes([MAGIC])
 # Text of that many characters is too short for a secret that can be told from a word.
 _SHORTEST = 6
 _BY_EQUALITY = frozenset[Kind]({"set", "zset"})
-# The usual write, whose one value stands behind its one key.
-_ONE_VALUE = frozenset({"SET", "SETNX", "RPUSH", "LPUSH", "SADD"})
+# The usual writes, whose one value stands behind their one name.
+_ONE_VALUE = frozenset({"SET", "SETNX", "RPUSH", "LPUSH", "SADD", "PUBLISH"})
+_ANSWERING = frozenset({"GET", "get", b"GET", b"get"})
 
 
 class Protector:
@@ -65,6 +66,7 @@ class Protector:
         self._plan = self._make_plan() if settings.seal else None
         self._is_usual = self._plan is None and not self._hides
         self._openings: dict[str, Opening] = {}
+        self._reading: dict[Rule, Any] = {}
         self._lean, self._reads = self._sorted_commands()
 
     def _make_plan(self) -> SealPlan:
@@ -101,9 +103,10 @@ class Protector:
             return packer.pack(arguments, namespace)
         if name in self._reads:
             packed, rule = packer.pack(arguments, namespace)
-            return packed, OpeningRule(rule, partial(self._open_found, packer, arguments, rule))
-        if self._is_usual and len(arguments) == 3 and name in _ONE_VALUE and type(arguments[2]) is not Secret:
-            self._check_one(packer, *arguments)
+            reading = self._reading.get(rule) or self._read_with(rule)
+            return packed, reading(packer, arguments)
+        if self._is_usual and name in _ONE_VALUE and _has_one_value(arguments):
+            self._check_one(packer, name, arguments[1], arguments[2])
             return packer.pack(arguments, namespace)
         marked = [at for at, argument in enumerate(arguments) if type(argument) is Secret]
         if marked:
@@ -253,7 +256,11 @@ class Protector:
         plans = (self._plan, self.__dict__.get("_messages"))
         return sum(plan.dropped_messages for plan in plans if plan is not None)
 
-    def _open_found(self, packer: Packer, arguments: Sequence[Any], rule: Rule, reply: Any) -> Any:
+    def _read_with(self, rule: Rule) -> Any:
+        reading = self._reading[rule] = reading_class(rule, self._open_found)
+        return reading
+
+    def _open_found(self, rule: Rule, packer: Packer, arguments: Sequence[Any], reply: Any) -> Any:
         """Open the envelopes in a reply of a namespace that is not sealed."""
         if not may_hold_envelope(reply):
             return reply
@@ -312,6 +319,19 @@ def may_hold_envelope(reply: Any) -> bool:
     if kind is dict:
         return any(map(may_hold_envelope, reply.values()))
     return False
+
+
+def _has_one_value(arguments: Sequence[Any]) -> bool:
+    """Whether one of the usual writes has no second value, and no value in its reply."""
+    if len(arguments) < 3 or type(arguments[2]) is Secret:
+        return False
+    if len(arguments) == 3:
+        return True
+    # With options, of which GET answers with the old value.
+    return arguments[0] == "SET" and all(
+        type(option) is int or (isinstance(option, (str, bytes)) and option not in _ANSWERING)
+        for option in arguments[3:]
+    )
 
 
 def _is_ours(words: list[bytes], rule: Rule) -> bool:

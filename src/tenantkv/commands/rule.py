@@ -51,6 +51,7 @@ class Rule:
         single: one word, one key, and nothing else to do.
         only_keys: one word, and nothing but keys.
         opener: opens the values in a reply that `shape` has been through; only in an `OpeningRule`.
+        glanced: a reply may be handed on after a look for envelopes; only in a `ReadingRule`.
         words: how many arguments the name takes (2 with a subcommand).
     """
 
@@ -58,6 +59,7 @@ class Rule:
         "blocks",
         "conditional",
         "creates",
+        "glanced",
         "head",
         "instead",
         "locate",
@@ -102,6 +104,7 @@ class Rule:
         self.rewrite = rewrite
         self.shape = shape
         self.opener: Callable[[Any], Any] | None = None
+        self.glanced = False
         self.reads = "r" in flags
         self.writes = "w" in flags
         self.creates = "c" in flags
@@ -145,6 +148,7 @@ class OpeningRule(Rule):
         # Not the base's: only what a conversation asks of a rule; the rest is asked of the rule itself.
         self.rule = rule
         self.opener = opener
+        self.glanced = False
         self.name = rule.name
         self.shape = rule.shape
         self.session = rule.session
@@ -159,3 +163,38 @@ class OpeningRule(Rule):
     def __getattr__(self, name: str) -> Any:
         # Reached for slots that were left empty.
         return getattr(self.rule, name)
+
+
+class ReadingRule:
+    """A rule for one command of a namespace that is not sealed, whose reply may hold an envelope.
+
+    Made for each read, so it is cheaper still: what its rule says stands in the class, which
+    `reading_class` makes once for each rule.
+    """
+
+    __slots__ = ("arguments", "packer")
+
+    def __init__(self, packer: Any, arguments: Sequence[Any]) -> None:
+        self.packer = packer
+        self.arguments = arguments
+
+
+def reading_class(rule: Rule, open_: Callable[[Rule, Any, Sequence[Any], Any], Any]) -> type[ReadingRule]:
+    """Return the class for a rule's reads.
+
+    Args:
+        rule: the command's.
+        open_: opens a reply, given the rule, the packer, the arguments and the reply.
+    """
+
+    def opener(self: ReadingRule, reply: Any) -> Any:
+        return open_(rule, self.packer, self.arguments, reply)
+
+    said: dict[str, Any] = {}
+    for name in Rule.__slots__:
+        value = getattr(rule, name)
+        # A function in a class would become a method.
+        said[name] = staticmethod(value) if callable(value) else value
+    # With nothing else to do, a reply needs no more than a glance; see `Session.settle`.
+    said |= {"opener": opener, "plain": False, "glanced": rule.shape is None and not rule.session}
+    return type("ReadingRule", (ReadingRule,), {**said, "rule": rule, "__slots__": ()})

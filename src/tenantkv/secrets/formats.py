@@ -89,9 +89,9 @@ def find_format(
 def _find_plain(data: bytes, lowered: bytes, mask: bytes, skip: frozenset[str]) -> tuple[str, int] | None:
     found = _find_run(data, mask, skip) if _RUN in mask else None
     # The marks' strings are written out here, since this runs for every value.
-    if found is None and (b"-----BEGIN" in data or b"hook" in data or b"~" in data):
+    if found is None and (b"-----BEGIN" in data or b"hook" in data or b"Q~" in data):
         found = _find_mark(data, skip)
-    if found is None and b"@" in data and "url-credentials" not in skip:
+    if found is None and b"@" in data and b"://" in data and "url-credentials" not in skip:
         found = _find_url_credentials(data)
     if found is None and b"$" in data and "password-hash" not in skip:
         found = _find_hash(data)

@@ -8,12 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.ops.effects import Batch, Call, Command, Effect, Operation, Sleep
 
 Result = TypeVar("Result")
 Words = tuple[Any, ...]
+
+# What the retry policy decides about: a lost connection, and a primary that has become a replica.
+_MAY_REPEAT = (RedisConnectionError, RedisTimeoutError, TimeoutError, ReadOnlyError)
 
 
 def _steps(effect: Batch | Call | Command) -> list[Any]:
@@ -29,7 +34,7 @@ def _words(steps: Iterable[Any]) -> list[Words]:
 
 def in_utf8(arguments: Iterable[Any]) -> Words:
     """Return a command of our own, whose words are UTF-8 whatever the user's connection encodes in."""
-    return tuple(word.encode() if isinstance(word, str) else word for word in arguments)
+    return tuple([word.encode() if isinstance(word, str) else word for word in arguments])
 
 
 def _unknown_scripts(steps: Sequence[Any], replies: Sequence[Any]) -> list[int]:
@@ -78,6 +83,15 @@ def drive(swap: Callable[[list[Words]], list[Any]], operation: Operation[Result]
 
 
 def _perform(swap: Callable[[list[Words]], list[Any]], effect: Effect) -> Any:
+    if type(effect) is Call:
+        # The most frequent, and the short way: one command, one reply.
+        (reply,) = swap([in_utf8(effect.by_digest)])
+        if isinstance(reply, ResponseError):
+            if not isinstance(reply, NoScriptError):
+                raise reply
+            (reply,) = swap([in_utf8(effect.whole)])
+            return _outcome(effect, [reply])
+        return reply
     if isinstance(effect, Sleep):
         return time.sleep(effect.seconds)
     steps = _steps(effect)
@@ -93,14 +107,30 @@ def exchange(pool: Any, commands: list[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = pool.get_connection()
     try:
-        return connection.retry.call_with_retry(  # type: ignore[no-any-return]
-            lambda: _once(connection, commands), lambda *_: connection.disconnect()
-        )
+        return _once(connection, commands)
+    except _MAY_REPEAT as error:
+        first: list[Exception] = [error]
+
+        def once() -> list[Any]:
+            if first:
+                raise first.pop()
+            return _once(connection, commands)
+
+        return connection.retry.call_with_retry(once, lambda *_: connection.disconnect())  # type: ignore[no-any-return]
     finally:
         pool.release(connection)
 
 
 def _once(connection: Any, commands: list[Words]) -> list[Any]:
+    if len(commands) == 1:
+        # As the client sends one: a blocking one may take its time, a replica's refusal is repeated.
+        connection.send_command(*commands[0])
+        try:
+            return [connection.read_response(disable_decoding=True)]
+        except ReadOnlyError:
+            raise
+        except ResponseError as error:
+            return [error]
     connection.send_packed_command(connection.pack_commands(commands))
     replies: list[Any] = []
     for _ in commands:
@@ -133,6 +163,14 @@ async def adrive(swap: Callable[[list[Words]], Awaitable[list[Any]]], operation:
 
 
 async def _aperform(swap: Callable[[list[Words]], Awaitable[list[Any]]], effect: Effect) -> Any:
+    if type(effect) is Call:
+        (reply,) = await swap([in_utf8(effect.by_digest)])
+        if isinstance(reply, ResponseError):
+            if not isinstance(reply, NoScriptError):
+                raise reply
+            (reply,) = await swap([in_utf8(effect.whole)])
+            return _outcome(effect, [reply])
+        return reply
     if isinstance(effect, Sleep):
         return await asyncio.sleep(effect.seconds)
     steps = _steps(effect)
@@ -148,15 +186,29 @@ async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = await pool.get_connection()
     try:
-        replies: list[Any] = await connection.retry.call_with_retry(
-            lambda: _aonce(connection, commands), lambda *_: connection.disconnect()
-        )
-        return replies
+        return await _aonce(connection, commands)
+    except _MAY_REPEAT as error:
+        first: list[Exception] = [error]
+
+        async def once() -> list[Any]:
+            if first:
+                raise first.pop()
+            return await _aonce(connection, commands)
+
+        return await connection.retry.call_with_retry(once, lambda *_: connection.disconnect())  # type: ignore[no-any-return]
     finally:
         await pool.release(connection)
 
 
 async def _aonce(connection: Any, commands: list[Words]) -> list[Any]:
+    if len(commands) == 1:
+        await connection.send_command(*commands[0])
+        try:
+            return [await connection.read_response(disable_decoding=True)]
+        except ReadOnlyError:
+            raise
+        except ResponseError as error:
+            return [error]
     await connection.send_packed_command(connection.pack_commands(commands))
     replies: list[Any] = []
     for _ in commands:

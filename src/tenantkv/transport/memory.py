@@ -46,6 +46,7 @@ def _process_server() -> Any:
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     # No socket, so no time-outs and no health checks; Lua is always on.
     kept = {name: value for name, value in options.items() if not name.startswith("socket_")}
+    kept["socket_timeout"] = None
     kept.pop("health_check_interval", None)
     kept.setdefault("server", _process_server())
     return kept

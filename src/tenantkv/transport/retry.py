@@ -8,7 +8,7 @@ not all return in the same millisecond ("full jitter": M. Brooker, Exponential B
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from redis.asyncio.retry import Retry as _AsyncRetry
@@ -17,6 +17,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as _Retry
+
+from tenantkv.commands.rule import Rule
+from tenantkv.transport.asides import AsideRule
 
 T = TypeVar("T")
 
@@ -100,3 +103,16 @@ def default_retry() -> SafeRetry:
 def default_async_retry() -> AsyncSafeRetry:
     """Return the policy for a shared server, for asyncio."""
     return AsyncSafeRetry(FullJitterBackoff(cap=LONGEST_WAIT, base=BASE_WAIT), RETRIES, _SUPPORTED)
+
+
+def may_repeat(rules: Iterable[Rule]) -> bool:
+    """Whether commands that went out together do and answer the same when they are sent again.
+
+    Each for itself must be repeatable, and none may read what a later one has written by then.
+    """
+    has_read = False
+    for rule in rules:
+        if not rule.repeatable or (rule.writes and has_read):
+            return False
+        has_read = has_read or (rule.reads and not isinstance(rule, AsideRule))
+    return True
