@@ -6,8 +6,10 @@ namespace; ``tenantkv.asyncio.connect()`` the same for asyncio.
 
 from tenantkv import asyncio, commands
 from tenantkv.errors import (
+    CodecError,
     ConfigurationError,
     EmbeddedServerError,
+    EnvelopeError,
     ForbiddenCommandError,
     KeyringError,
     KeyringFormatError,
@@ -15,14 +17,20 @@ from tenantkv.errors import (
     KeyringPermissionError,
     MalformedCommandError,
     NamespaceRequiredError,
+    OpenError,
+    PlaintextRefusedError,
     RefusedError,
+    SealError,
     TenantKVError,
     UnknownCommandError,
+    UnknownKeyError,
 )
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_store import load_keyring
 from tenantkv.namespace import Namespace
 from tenantkv.ops.own_keys import Usage
+from tenantkv.protection import Protection
+from tenantkv.secret import Secret
 from tenantkv.transport.async_client import AsyncTenantRedis
 from tenantkv.transport.async_cluster import AsyncTenantRedisCluster
 from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
@@ -42,9 +50,11 @@ __all__ = [
     "AsyncNamespacedConnectionPool",
     "AsyncTenantRedis",
     "AsyncTenantRedisCluster",
+    "CodecError",
     "ConfigurationError",
     "EmbeddedServerError",
     "EmbeddedServerWarning",
+    "EnvelopeError",
     "ForbiddenCommandError",
     "Keyring",
     "KeyringError",
@@ -58,11 +68,17 @@ __all__ = [
     "NamespacedConnectionPool",
     "NamespacedSSLConnection",
     "NamespacedUnixDomainSocketConnection",
+    "OpenError",
+    "PlaintextRefusedError",
+    "Protection",
     "RefusedError",
+    "SealError",
+    "Secret",
     "TenantKVError",
     "TenantRedis",
     "TenantRedisCluster",
     "UnknownCommandError",
+    "UnknownKeyError",
     "Usage",
     "asyncio",
     "commands",

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from tenantkv.errors import ConfigurationError
-from tenantkv.keyring import check_label
+from tenantkv.keyring import Keyring, check_label
 from tenantkv.namespace import Placement
-from tenantkv.protection import TEXT_OPTIONS
+from tenantkv.protection import TEXT_OPTIONS, Protection
 from tenantkv.urls import Kind, ServerURL, parse_truth, parse_url, redact_url
 
 __all__ = ["URL_VARIABLES", "Kind", "Profile", "Settings", "redact_url", "resolve"]
@@ -77,6 +77,10 @@ class Settings:
     def redacted_url(self) -> str:
         """The URL without its passwords, for people and logs."""
         return redact_url(self.url)
+
+    def protect(self, keyring: Keyring, asked: Mapping[str, object] | None = None) -> Protection:
+        """Return what is done to values and names: what was asked for, what these say, the keyring's."""
+        return Protection.of(**{**dict(keyring.settings), **dict(self.protection), **(asked or {})})
 
     def __repr__(self) -> str:
         return (

@@ -126,6 +126,7 @@ def create_keyring(
     namespace: str = "default",
     path: str | os.PathLike[str] | None = None,
     prefix: str | None = None,
+    settings: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> CreatedKeyring:
     """Return the keyring of `namespace`, making it if there is none. Safe to run concurrently.
@@ -134,6 +135,7 @@ def create_keyring(
         namespace: the label.
         path: where it shall lie; otherwise the file variable or the first default path.
         prefix: a prefix that the tenant already uses, instead of a random one.
+        settings: what clients are to do without being told, as texts; see `Protection`.
         environ: the environment; this process's own if left out.
 
     Raises:
@@ -156,7 +158,7 @@ def create_keyring(
     elif os.path.lexists(target):
         found = load_keyring(target, namespace=namespace, environ=environ)
         return _existing(found, prefix, is_default=False)
-    made = _make(target, explicit=explicit, namespace=namespace, prefix=prefix)
+    made = _make(target, explicit=explicit, namespace=namespace, prefix=prefix, settings=settings)
     # Read back by the same road as everybody else, so that what cannot be read is noticed now; and
     # a concurrent creator may have won.
     if explicit:
@@ -346,7 +348,9 @@ def _target(
     return next(_default_places(environ, namespace)), False
 
 
-def _make(target: Path, *, explicit: bool, namespace: str, prefix: str | None) -> Keyring:
+def _make(
+    target: Path, *, explicit: bool, namespace: str, prefix: str | None, settings: Mapping[str, str] | None
+) -> Keyring:
     check_git(target)
     is_made_by_us = not explicit or not target.parent.exists()
     make_private_directory(target.parent, ours=not explicit)
@@ -355,7 +359,9 @@ def _make(target: Path, *, explicit: bool, namespace: str, prefix: str | None) -
     if is_made_by_us and not in_git_work_tree(target.parent):
         drop_gitignore(target.parent)
     created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    keyring = Keyring.generate(os.urandom(ENTROPY_BYTES), prefix=prefix, namespace=namespace, created=created)
+    keyring = Keyring.generate(
+        os.urandom(ENTROPY_BYTES), prefix=prefix, namespace=namespace, created=created, settings=settings
+    )
     create_secret_file(target, keyring.dump())
     return keyring
 

@@ -30,6 +30,7 @@ from tenantkv.envelope_header import MAGIC, Kind, is_envelope_unverified
 from tenantkv.errors import ForbiddenCommandError, RefusedError
 from tenantkv.namespace import PRIMITIVES, Namespace
 from tenantkv.ops.registry import RESERVED
+from tenantkv.sealed_strings import SealedStrings
 from tenantkv.secret import Secret
 from tenantkv.secrets import Allowance, Detector, Policy
 
@@ -64,6 +65,7 @@ class Protector:
         self._until = settings.accept_plaintext_until
         self._hides = settings.names == "hidden"
         self._plan = self._make_plan() if settings.seal else None
+        self._strings = self._make_strings()
         self._is_usual = self._plan is None and not self._hides
         self._openings: dict[str, Opening] = {}
         self._reading: dict[Rule, Any] = {}
@@ -78,6 +80,10 @@ class Protector:
             plaintext_channels=_encoded(settings.plaintext_channels),
             expiry=(lambda words, rule: expiry_of(words, rule, time.time())) if settings.bind_ttl else None,
         )
+
+    def _make_strings(self) -> SealedStrings | None:
+        plan = self._plan
+        return None if plan is None else SealedStrings(self, plan.name_of, hides=self._hides)
 
     def _sorted_commands(self) -> tuple[frozenset[object], frozenset[object]]:
         """Return the commands that need nothing at all, and those of which only the reply does."""
@@ -108,6 +114,8 @@ class Protector:
         if self._is_usual and name in _ONE_VALUE and _has_one_value(arguments):
             self._check_one(packer, name, arguments[1], arguments[2])
             return packer.pack(arguments, namespace)
+        if self._strings is not None and (done := self._strings.pack(packer, arguments, namespace)):
+            return done
         marked = [at for at, argument in enumerate(arguments) if type(argument) is Secret]
         if marked:
             arguments = [part.reveal() if type(part) is Secret else part for part in arguments]
@@ -257,7 +265,7 @@ class Protector:
         return sum(plan.dropped_messages for plan in plans if plan is not None)
 
     def _read_with(self, rule: Rule) -> Any:
-        reading = self._reading[rule] = reading_class(rule, self._open_found)
+        reading = self._reading[rule] = reading_class(rule, self._open_found, glances=True)
         return reading
 
     def _open_found(self, rule: Rule, packer: Packer, arguments: Sequence[Any], reply: Any) -> Any:

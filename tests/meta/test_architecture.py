@@ -59,6 +59,7 @@ TIERS = {
     "protector": 3,
     "queue": 3,
     "rate_limit": 3,
+    "sealed_strings": 3,
     "sealing": 3,
     "semaphore": 3,
     "testing": 3,

@@ -18,6 +18,7 @@ _LONGEST_INPUT = 4096
 _EPILOG = """\
 examples:
   tenantkv init
+  tenantkv init --seal --hide-names
   tenantkv init --import-prefix - < old-prefix.txt
   tenantkv init --format toolforge | sh
 
@@ -35,12 +36,14 @@ class InitReport:
         namespace: the label.
         source: where the keyring lies: a path, or ``env:NAME``.
         fingerprint: names the identity, tells nothing about it.
+        settings: what its clients do without being told, such as ``seal=yes``.
     """
 
     status: str
     namespace: str
     source: str
     fingerprint: str
+    settings: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--path",
         metavar="FILE",
         help=f"where the keyring shall lie, if not at the usual place; then set {FILE_VARIABLE}",
+    )
+    parser.add_argument(
+        "--seal",
+        action="store_true",
+        help="write into the keyring that clients seal all values (they do not have to say so)",
+    )
+    parser.add_argument(
+        "--hide-names",
+        action="store_true",
+        help="write into the keyring that key names are keyed hashes on the server",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
@@ -79,7 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run ``init``."""
     namespace = arguments.namespace or os.environ.get("TENANTKV_NAMESPACE") or "default"
     prefix = read_prefix() if arguments.import_prefix else None
-    made = create_keyring(namespace=namespace, path=arguments.path, prefix=prefix)
+    settings = {"seal": "yes"} if arguments.seal else {}
+    if arguments.hide_names:
+        settings["names"] = "hidden"
+    made = create_keyring(namespace=namespace, path=arguments.path, prefix=prefix, settings=settings)
+    if dict(made.keyring.settings) != {**dict(made.keyring.settings), **settings}:
+        raise ConfigurationError(
+            "the identity exists, and its keyring says otherwise of sealing or hidden names; what is stored "
+            "would not be found. Say seal=True where you connect, or begin anew with another --namespace"
+        )
     report = describe(made)
     if arguments.format:
         # The report goes to standard error, so that the snippet can be piped on.
@@ -100,6 +121,7 @@ def describe(made: CreatedKeyring) -> InitReport:
         namespace=keyring.namespace,
         source=keyring.source or "",
         fingerprint=keyring.fingerprint,
+        settings=tuple(f"{name}={value}" for name, value in keyring.settings),
     )
 
 
@@ -135,6 +157,7 @@ def _print_report(report: InitReport, made: CreatedKeyring, *, to_stderr: bool) 
         ("namespace", report.namespace),
         ("keyring", report.source),
         ("fingerprint", report.fingerprint),
+        *([("settings", " ".join(report.settings))] if report.settings else []),
         ("outcome", outcome),
     ]
     output.print_table(rows, stream=sys.stderr if to_stderr else sys.stdout)

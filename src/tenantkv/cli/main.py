@@ -36,6 +36,7 @@ COMMANDS = (
     Command("seal", "tenantkv.cli.seal", "seal standard input as a value"),
     Command("open", "tenantkv.cli.open", "open a sealed value from standard input"),
     Command("scan", "tenantkv.cli.scan", "tell whether values would be refused as plaintext secrets"),
+    Command("worker", "tenantkv.cli.worker", "handle the messages of a queue"),
     Command("demo", "tenantkv.cli.demo", "a guided run with two tenants on a server of our own"),
     Command("completion", "tenantkv.cli.completion", "print a completion script for a shell"),
 )

@@ -63,9 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
             "line; give '-' as the key"
         )
     space = open_namespace(os.environ, namespace=arguments.namespace, path=arguments.child)
+    hides = space.protection.names == "hidden" and not arguments.channel
+    if hides and arguments.own:
+        raise ConfigurationError("names are hidden: what stands on the server is a hash, and tells no name")
     prefix = space.channel_prefix if arguments.channel else space.wire_prefix
     names = list(_names(arguments.names))
-    pairs = [_own_pair(prefix, name) if arguments.own else (name, prefix + name) for name in names]
+    if arguments.own:
+        pairs = [_own_pair(prefix, name) for name in names]
+    else:
+        pairs = [(name, prefix + (space.hidden_name(name) if hides else name)) for name in names]
     if arguments.json:
         output.print_json([NameReport(os.fsdecode(own), os.fsdecode(wire)) for own, wire in pairs])
         return 0
@@ -80,7 +86,7 @@ def open_namespace(
     """Return the namespace in use in that environment, or one below it."""
     settings = resolve(environ=environ, namespace=namespace)
     keyring = load_keyring(namespace=settings.namespace, environ=environ)
-    space = Namespace(keyring, placement=settings.placement)
+    space = Namespace(keyring, placement=settings.placement, protection=settings.protect(keyring))
     for name in path:
         space = space.child(name)
     return space

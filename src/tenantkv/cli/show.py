@@ -46,6 +46,9 @@ class ShowReport:
         url_source: ``argument``, the name of a variable, or ``default``.
         placement: ``spread`` or ``slot``.
         registry: whether own names are indexed on the server.
+        seal: ``seal`` or ``sign`` for all values, or ``no``.
+        names: ``plain`` or ``hidden``.
+        plaintext: what becomes of secrets in clear: ``refuse``, ``warn`` or ``off``.
     """
 
     namespace: str
@@ -59,6 +62,9 @@ class ShowReport:
     url_source: str
     placement: str
     registry: bool
+    seal: str
+    names: str
+    plaintext: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +90,7 @@ def describe(environ: Mapping[str, str], *, namespace: str | None = None) -> Sho
     settings = resolve(environ=environ, namespace=namespace)
     keyring = load_keyring(namespace=settings.namespace, environ=environ)
     space = Namespace(keyring, placement=settings.placement)
+    protection = settings.protect(keyring)
     return ShowReport(
         namespace=keyring.namespace,
         fingerprint=keyring.fingerprint,
@@ -95,8 +102,24 @@ def describe(environ: Mapping[str, str], *, namespace: str | None = None) -> Sho
         url=settings.redacted_url,
         url_source=settings.url_source,
         placement=settings.placement,
-        registry=settings.registry,
+        registry=settings.registry
+        or (protection.names == "hidden" and not settings.is_registry_chosen),
+        seal=protection.mode if protection.seal else "no",
+        names=protection.names,
+        plaintext=protection.plaintext,
     )
+
+
+_VALUES = {
+    "no": "in clear, but for those written as Secret",
+    "seal": "sealed",
+    "sign": "signed, and readable on the server",
+}
+_SECRETS = {
+    "refuse": "refused where they would be stored in clear",
+    "warn": "warned about where they are stored in clear",
+    "off": "not looked for",
+}
 
 
 def _rows(report: ShowReport) -> list[tuple[str, str]]:
@@ -121,5 +144,8 @@ def _rows(report: ShowReport) -> list[tuple[str, str]]:
         ("server", f"{report.url} ({origin})"),
         ("placement", report.placement),
         ("registry", "on" if report.registry else "off"),
+        ("values", _VALUES[report.seal]),
+        ("names", "keyed hashes" if report.names == "hidden" else "readable on the server"),
+        ("secrets", _SECRETS[report.plaintext]),
     ]
     return rows

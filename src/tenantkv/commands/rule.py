@@ -166,7 +166,7 @@ class OpeningRule(Rule):
 
 
 class ReadingRule:
-    """A rule for one command of a namespace that is not sealed, whose reply may hold an envelope.
+    """A rule for one read whose reply is, or may hold, an envelope.
 
     Made for each read, so it is cheaper still: what its rule says stands in the class, which
     `reading_class` makes once for each rule.
@@ -174,17 +174,20 @@ class ReadingRule:
 
     __slots__ = ("arguments", "packer")
 
-    def __init__(self, packer: Any, arguments: Sequence[Any]) -> None:
+    def __init__(self, packer: Any, arguments: Any) -> None:
         self.packer = packer
         self.arguments = arguments
 
 
-def reading_class(rule: Rule, open_: Callable[[Rule, Any, Sequence[Any], Any], Any]) -> type[ReadingRule]:
+def reading_class(
+    rule: Rule, open_: Callable[[Rule, Any, Any, Any], Any], *, glances: bool
+) -> type[ReadingRule]:
     """Return the class for a rule's reads.
 
     Args:
         rule: the command's.
         open_: opens a reply, given the rule, the packer, the arguments and the reply.
+        glances: whether what looks like no envelope needs no opening.
     """
 
     def opener(self: ReadingRule, reply: Any) -> Any:
@@ -196,5 +199,6 @@ def reading_class(rule: Rule, open_: Callable[[Rule, Any, Sequence[Any], Any], A
         # A function in a class would become a method.
         said[name] = staticmethod(value) if callable(value) else value
     # With nothing else to do, a reply needs no more than a glance; see `Session.settle`.
-    said |= {"opener": opener, "plain": False, "glanced": rule.shape is None and not rule.session}
+    glances = glances and rule.shape is None and not rule.session
+    said |= {"opener": opener, "plain": False, "glanced": glances}
     return type("ReadingRule", (ReadingRule,), {**said, "rule": rule, "__slots__": ()})

@@ -95,11 +95,11 @@ def target(
     }
     if not isinstance(namespace, Namespace):
         found = load_keyring(keyring, namespace=settings.namespace)
-        protection = Protection.of(**{**dict(found.settings), **asked})
-        namespace = Namespace(found, placement=settings.placement, protection=protection)
+        namespace = Namespace(found, placement=settings.placement, protection=settings.protect(found, asked))
     elif keyring is not None:
         raise ConfigurationError("give either keyring= or a Namespace, not both")
-    elif asked:
+    elif asked or settings.protection:
+        asked = {**dict(settings.protection), **asked}
         namespace = namespace.protected(Protection.of(namespace.protection, **asked))
     if not settings.is_registry_chosen and namespace.protection.names == "hidden":
         # Nothing else could list them.
