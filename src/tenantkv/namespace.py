@@ -39,17 +39,19 @@ _UNSEALED = Protection()
 class Namespace:
     """A tenant's isolated key space; a value object that shows no secret.
 
-        Args:
-            keyring: the identity document.
-            placement: ``"spread"`` leaves Cluster slots to the own names, so that the tenant's hash tags
-                work; ``"slot"`` puts the whole tenant into one slot, so that every multi-key command works.
+    Args:
+        keyring: the identity document.
+        placement: ``"spread"`` leaves Cluster slots to the own names, so that the tenant's hash tags
+            work; ``"slot"`` puts the whole tenant into one slot, so that every multi-key command works.
+        path: the names of the children on the way to this namespace.
+        root: the document's keyring, if this is a child.
+        protection: what is done to its values and names.
 
-        Example:
-            >>> from tenantkv.keyring import Keyring, check_prefix
-    from tenantkv.protection import Protection
-            >>> namespace = Namespace(Keyring.generate(bytes(range(96))))
-            >>> namespace.own_name(namespace.wire_name(b"a")) == b"a"
-            True
+    Example:
+        >>> from tenantkv.keyring import Keyring
+        >>> namespace = Namespace(Keyring.generate(bytes(range(96))))
+        >>> namespace.own_name(namespace.wire_name(b"a")) == b"a"
+        True
     """
 
     __slots__ = (

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
@@ -100,40 +101,75 @@ def _globs(name: str, value: Any) -> tuple[str, ...]:
         value = [glob.strip() for glob in value.split(",")]
     if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
         raise ConfigurationError(f"'{name}' is a list of globs")
-    globs = tuple(glob.decode() if isinstance(glob, bytes) else glob for glob in value)
-    if not all(isinstance(glob, str) for glob in globs):
-        raise ConfigurationError(f"'{name}' is a list of globs, each a text")
-    return tuple(filter(None, globs))
+    return tuple(filter(None, (_text(name, "is a list of globs, each a text", glob) for glob in value)))
+
+
+def _text(name: str, wanted: str, value: Any) -> str:
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        text = None
+    if not isinstance(text, str):
+        raise ConfigurationError(f"'{name}' {wanted}")
+    return text
 
 
 def _contexts(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    wanted = "gives a name for each glob: {'jobs:*': 'jobs'}"
     pairs = value.items() if isinstance(value, Mapping) else value
-    try:
-        return tuple((str(glob), str(context)) for glob, context in pairs)
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"'{name}' gives a name for each glob: {{'jobs:*': 'jobs'}}") from None
+    if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Iterable):
+        raise ConfigurationError(f"'{name}' {wanted}")
+    found = []
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ConfigurationError(f"'{name}' {wanted}")
+        found.append((_text(name, wanted, pair[0]), _text(name, wanted, pair[1])))
+    return tuple(found)
 
 
 def _allowances(name: str, value: Any) -> tuple[tuple[str, str, str], ...]:
+    # Here and not above: most namespaces allow nothing, and the detector comes with the first command.
+    from tenantkv.secrets.detector import Allowance
+
+    wanted = "is a list of (glob, rule, reason)"
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"'{name}' {wanted}")
     found = []
     for entry in value:
-        # An `Allowance` of `tenantkv.secrets`, or what it is made of.
-        parts = (entry.name, entry.rule, entry.reason) if hasattr(entry, "rule") else tuple(entry)
-        if not 1 <= len(parts) <= 3 or not all(isinstance(part, str) for part in parts):
-            raise ConfigurationError(f"'{name}' is a list of (glob, rule, reason)")
-        found.append((*parts, *("*", "")[len(parts) - 1 :]))
+        is_made = isinstance(entry, Allowance)
+        parts = (entry.name, entry.rule, entry.reason) if is_made else entry
+        if not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
+            raise ConfigurationError(f"'{name}' {wanted}")
+        texts = [_text(name, wanted, part) for part in parts]
+        try:
+            made = Allowance(*texts)
+        except ValueError as error:
+            raise ConfigurationError(f"'{name}': {error}") from None
+        found.append((made.name, made.rule, made.reason))
     return tuple(found)
 
 
 def _moment(name: str, value: Any) -> float | None:
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return value
     try:
-        when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        if isinstance(value, str) and value.strip().isdigit():
+            return float(value)
+        # Before Python 3.11 an offset is not written as Z.
+        given = value.strip().replace("Z", "+00:00") if isinstance(value, str) else value
+        when = given if isinstance(given, datetime) else datetime.fromisoformat(given)
     except (TypeError, ValueError):
         raise ConfigurationError(f"'{name}' is a date such as 2027-01-31, or Unix seconds") from None
     # A date without a zone is one in UTC, on every machine.
     return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _reason(name: str, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    raise ConfigurationError(f"'{name}' takes the reason why what is written is no secret, as text")
 
 
 _READERS = {
@@ -147,7 +183,7 @@ _READERS = {
     "allow": _allowances,
     "accept_plaintext_until": _moment,
     "bind_ttl": _truth,
-    "plaintext_ok": _as_it_is,
+    "plaintext_ok": _reason,
 }
 
 #: The names that ``connect()`` takes.

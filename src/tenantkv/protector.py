@@ -41,7 +41,7 @@ _SHORTEST = 6
 _BY_EQUALITY = frozenset[Kind]({"set", "zset"})
 # The usual writes, whose one value stands behind their one name.
 _ONE_VALUE = frozenset({"SET", "SETNX", "RPUSH", "LPUSH", "SADD", "PUBLISH"})
-_ANSWERING = frozenset({"GET", "get", b"GET", b"get"})
+_ANSWERING = frozenset({"GET", b"GET"})
 
 
 class Protector:
@@ -76,7 +76,7 @@ class Protector:
         return SealPlan(
             self,
             plaintext_keys=_encoded(settings.plaintext_keys),
-            contexts={glob.encode(): name.encode() for glob, name in settings.contexts},
+            contexts=_contexts(settings.contexts),
             plaintext_channels=_encoded(settings.plaintext_channels),
             expiry=(lambda words, rule: expiry_of(words, rule, time.time())) if settings.bind_ttl else None,
         )
@@ -142,9 +142,13 @@ class Protector:
             decision = decide(rule)
             reads = decision.form is not None or (decision.choice is not None and len(words) > 3)
             return sent, partial(self._open_found_words, words, rule) if reads else None
-        if marked:
-            self._check_marked(plan, words, rule)
         sent, opener = plan.apply(words, rule)
+        if any(sent[at] is words[at] for at in marked):
+            raise ForbiddenCommandError(
+                rule.name,
+                "it would leave a Secret in clear.",
+                "Write it as a value, and under a name that is not declared as plaintext.",
+            )
         if sent is words:
             # Nothing was sealed: under plaintext names, or on the way to a script.
             self._check(words, rule, frozenset())
@@ -177,6 +181,9 @@ class Protector:
                 self._refuse_plaintext(words[value_at], rule.name, name, field)
 
     def _check_among_sealed(self, plan: SealPlan, words: list[bytes], rule: Rule) -> None:
+        if rule.policy == "channel":
+            # One channel, whose message was sealed.
+            return
         for value, name, field in values_of(words, rule):
             if plan.name_of(name) is None:
                 self._refuse_plaintext(value, rule.name, name, field)
@@ -198,7 +205,7 @@ class Protector:
                     rule.name, "a Secret stands where no value does.", "Names, numbers and options are plain."
                 )
             key, field = places[at]
-            name = words[key]
+            name = words[key] if rule.policy == "channel" else self._single.context_of(words[key])
             if decision.kind in _BY_EQUALITY:
                 sent[at] = self.seal_member(words[at], kind=decision.kind, name=name)
             else:
@@ -206,17 +213,6 @@ class Protector:
                 sent[at] = self.seal(words[at], kind=decision.kind, name=name, field=at_field)
             self.counts["sealed"] += 1
         return sent
-
-    def _check_marked(self, plan: SealPlan, words: list[bytes], rule: Rule) -> None:
-        """Refuse a `Secret` that a sealed namespace would leave in clear."""
-        decision = decide(rule)
-        places = () if decision.layout is None else decision.layout(words)
-        if not places or any(plan.name_of(words[key]) is None for _, key, _ in places):
-            raise ForbiddenCommandError(
-                rule.name,
-                "it would leave a Secret in clear.",
-                "Write it under a name that is not in plaintext_keys, with a command that stores values.",
-            )
 
     # The sealer of a `SealPlan`
 
@@ -251,17 +247,18 @@ class Protector:
         if self._plan is not None:
             return self._plan.open_message(push)
         if isinstance(push, list) and len(push) > 2 and may_hold_envelope(push[-1]):
-            return self._messages.open_message(push)
+            return self._single.open_message(push)
         return push
 
     @cached_property
-    def _messages(self) -> SealPlan:
-        return SealPlan(_Found(self))
+    def _single(self) -> SealPlan:
+        """What a namespace that is not sealed does with values that were sealed one by one."""
+        return SealPlan(_Found(self), contexts=_contexts(self._namespace.protection.contexts))
 
     @property
     def dropped_messages(self) -> int:
         """How many pub/sub messages did not open."""
-        plans = (self._plan, self.__dict__.get("_messages"))
+        plans = (self._plan, self.__dict__.get("_single"))
         return sum(plan.dropped_messages for plan in plans if plan is not None)
 
     def _read_with(self, rule: Rule) -> Any:
@@ -290,7 +287,7 @@ class Protector:
         opening = self._openings.get(decision.kind)
         if opening is None:
             found = _Found(self)
-            opening = self._openings[decision.kind] = Opening(found.open, decision.kind, lambda name: name)
+            opening = self._openings[decision.kind] = Opening(found.open, decision.kind, self._single.context_of)
         return form(opening, words, reply)
 
     def __repr__(self) -> str:
@@ -337,7 +334,7 @@ def _has_one_value(arguments: Sequence[Any]) -> bool:
         return True
     # With options, of which GET answers with the old value.
     return arguments[0] == "SET" and all(
-        type(option) is int or (isinstance(option, (str, bytes)) and option not in _ANSWERING)
+        type(option) is int or (isinstance(option, (str, bytes)) and option.upper() not in _ANSWERING)
         for option in arguments[3:]
     )
 
@@ -368,6 +365,10 @@ def _untouched() -> Iterable[str]:
 
 def _encoded(globs: Iterable[str]) -> list[bytes]:
     return [glob.encode() for glob in globs]
+
+
+def _contexts(pairs: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
+    return {glob.encode(): name.encode() for glob, name in pairs}
 
 
 def _own_secrets(namespace: Namespace) -> list[bytes]:

@@ -16,6 +16,8 @@ from tests.neighbourhood import neighbourhood
 class OwnDatabase(tenantkv.TenantRedis, walrus.Database):  # type: ignore[misc]
     """With KEYS, SCAN and the like for one's own names, where the registry is on."""
 
+    cache, lock, rate_limit = walrus.Database.cache, walrus.Database.lock, walrus.Database.rate_limit
+
 
 @pytest.fixture(params=[walrus.Database, OwnDatabase])
 def db(request, place):

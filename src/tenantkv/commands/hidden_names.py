@@ -6,6 +6,7 @@ reply only if the command asked for it. Channels keep their names, whose prefix 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from tenantkv.errors import ForbiddenCommandError
 # What stands in the position column of commands whose names cannot be told in advance.
 _BY_PATTERN = frozenset({"keys", "scan"})
 _BY_CODE = frozenset({"script", "function"})
+# Channels in which the server tells of keys. They change together with those of `channels.py`.
+_NOTIFICATION = re.compile(rb"__(?:sub)?key(?:space|spaceitem|event)@")
 
 
 def hide(
@@ -31,7 +34,8 @@ def hide(
     Raises:
         ForbiddenCommandError: its names are patterns, or made by a script.
     """
-    if rule.name == "CLIENT TRACKING":
+    tells_of_keys = rule.name in ("SUBSCRIBE", "PSUBSCRIBE") and any(map(_NOTIFICATION.match, words[1:]))
+    if rule.name == "CLIENT TRACKING" or tells_of_keys:
         raise ForbiddenCommandError(
             rule.name, "the server would tell of hidden names.", "Connect the near cache without it."
         )

@@ -106,8 +106,10 @@ class SealPlan:
 
     def name_of(self, key: bytes) -> bytes | None:
         """Return the name in the seals of a key's values: its own or its context's; ``None`` for none."""
-        if key in self._plaintext_keys:
-            return None
+        return None if key in self._plaintext_keys else self.context_of(key)
+
+    def context_of(self, key: bytes) -> bytes:
+        """Return the name in the seals of a key that is sealed: its context's, or its own."""
         for globs, context in self._contexts:
             if key in globs:
                 return context
