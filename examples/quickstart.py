@@ -21,8 +21,8 @@ def main(url: str = "embedded://?profile=shared") -> None:
     add = kv.register_script("return redis.call('INCRBY', 'total:' .. ARGV[1], ARGV[2])")
     print("script:", add(args=["today", 5]))
 
-    with kv.lock("rebuild", timeout=30):
-        print("lock: held as", kv.keys("reb*"))
+    with kv.lock("rebuild", lease=30) as lock:
+        print("lock: held, with fencing number", lock.fence)
 
     with kv.pubsub() as subscriber:
         subscriber.subscribe("news")

@@ -45,7 +45,7 @@ from tenantkv.envelope_header import (
 )
 from tenantkv.errors import ConfigurationError, OpenError, SealError, UnknownKeyError
 from tenantkv.keyring import Key, Keyring
-from tenantkv.suites import CODES, HEADER_BYTES, MAKERS, OVERHEADS, Entropy, Suite, SuiteName
+from tenantkv.suites import CODES, HEADER_BYTES, MAKERS, NAMES, OVERHEADS, Entropy, Suite, SuiteName
 
 Mode = Literal["seal", "sign"]
 
@@ -199,6 +199,25 @@ class Sealer:
         if body is None:
             raise OpenError(kind, name, field)
         return body
+
+    def reseal(self, blob: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
+        """Return the value of an envelope, which opens here, in one of the primary key for the same place.
+
+        Suite, expiry and compression stay, and so does the length.
+
+        Raises:
+            OpenError, UnknownKeyError, ConfigurationError: as `open`.
+        """
+        self.open(blob, kind=kind, name=name, field=field)
+        # Once more, since the body holds the expiry too; authentic, as it opened.
+        form = self._admitted[blob[:HEADER_BYTES]]
+        body = form.suite.open(blob, form.associate(kind, name, field))
+        header = form.header[:3] + bytes.fromhex(self.keyring.primary.id)
+        new = self._admitted.get(header)
+        if new is None:
+            new = self._admitted[header] = self._make(NAMES[header[1]], form.flags, self.keyring.primary)
+        assert body is not None
+        return new.suite.seal(header, body, new.associate(kind, name, field), self._entropy)
 
     def is_outdated(self, blob: bytes) -> bool:
         """Say whether an envelope, **which opened**, was made by an older key or another suite."""

@@ -287,7 +287,9 @@ class Protector:
         opening = self._openings.get(decision.kind)
         if opening is None:
             found = _Found(self)
-            opening = self._openings[decision.kind] = Opening(found.open, decision.kind, self._single.context_of)
+            opening = self._openings[decision.kind] = Opening(
+                found.open, decision.kind, self._single.context_of
+            )
         return form(opening, words, reply)
 
     def __repr__(self) -> str:

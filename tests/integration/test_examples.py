@@ -14,9 +14,12 @@ from tests.servers import RealServer
 ROOT = Path(__file__).resolve().parents[2]
 # What each one must print at its end, or a part of it.
 EXPECTED = {
+    "cache.py": "cleared: {}",
     "quickstart.py": "refused: FLUSHALL",
     "many_tenants.py": "customer 3 has left: 0 keys; customer 4 still has 2",
     "asyncio_worker.py": "popped: ['done', 'all']",
+    "queue_thumbs.py": "redriven: 1 purged: 1",
+    "lock.py": "logins: [True, True, True, False]",
 }
 
 

@@ -1,4 +1,7 @@
-"""The secret-taint test: prefix and key material in nothing that leaves the process or reaches a person."""
+"""The secret-taint test: prefix and key material in nothing that leaves the process or reaches a person.
+
+And of a sealed namespace with hidden names: no value and no own name in anything that the server tells.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import json
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -260,3 +265,156 @@ def test_the_watch_sees_a_leak(namespace: Namespace) -> None:
     secrets = secrets_of(namespace.keyring)
     assert leaks(f"GET {namespace.wire_prefix.decode()}a", secrets) == ["prefix"]
     assert leaks(repr({"naming": namespace.keyring.naming}), secrets) == ["naming"]
+
+
+# What the server tells everybody: its dump, its replication stream, its channels and its logs.
+
+CONTENT = "content-that-nobody-else-reads"
+OWN_NAME = "own-name-that-nobody-else-knows"
+
+
+def _with_everything(kv: Any) -> None:
+    """Write a value into each kind of key, and make the server note slow and forbidden commands."""
+    name = OWN_NAME
+    kv.set(name, CONTENT)
+    kv.hset(f"{name}:hash", mapping={"f": CONTENT})
+    kv.rpush(f"{name}:list", CONTENT, CONTENT)
+    kv.sadd(f"{name}:set", CONTENT)
+    kv.zadd(f"{name}:zset", {CONTENT: 1})
+    kv.xadd(f"{name}:stream", {"f": CONTENT})
+    kv.xgroup_create(f"{name}:stream", "group", 0)
+    kv.xreadgroup("group", "me", {f"{name}:stream": ">"})
+    with kv.pipeline() as pipeline:
+        pipeline.set(f"{name}:2", CONTENT, ex=1000).get(f"{name}:2").setnx(f"{name}:3", CONTENT).execute()
+    kv.set(f"{name}:2", CONTENT, px=1_000_000)
+    kv.publish("news", CONTENT)
+    kv.getset(name, CONTENT)
+    kv.mset({f"{name}:{n}": CONTENT for n in range(5, 9)})
+    assert kv.get(name) == CONTENT.encode()
+    assert kv.lrange(f"{name}:list", 0, -1) == [CONTENT.encode()] * 2
+
+
+def _rdb(server: RealServer) -> bytes:
+    """Return the file that the server writes, uncompressed so that nothing hides in it."""
+    operator = server.operator()
+    operator.config_set("rdbcompression", "no")
+    # A save in the background, as after a SYNC, excludes one in the foreground.
+    deadline = time.monotonic() + 30
+    while operator.info("persistence")["rdb_bgsave_in_progress"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    operator.execute_command("SAVE")
+    where = Path(operator.config_get("dir")["dir"]) / operator.config_get("dbfilename")["dbfilename"]
+    return where.read_bytes()
+
+
+class _Replica:
+    """A neighbour who asks for the replication stream, as anybody may where SYNC is not forbidden."""
+
+    def __init__(self, server: RealServer) -> None:
+        server.operator().config_set("rdbcompression", "no")
+        server.operator().config_set("repl-diskless-sync", "no")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        self._socket.connect(server.socket_path)
+        self._socket.sendall(b"SYNC\r\n")
+        self.heard = b""
+        # The size of the dump, and the dump, before the stream begins.
+        self.until(lambda: b"$" in self.heard and self.heard.count(b"\n", self.heard.index(b"$")) >= 1)
+        start = self.heard.index(b"$")
+        end = self.heard.index(b"\r\n", start)
+        size = int(self.heard[start + 1 : end])
+        self.until(lambda: len(self.heard) >= end + 2 + size)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            received = self._socket.recv(65536)
+            assert received, "the server ended the replication"
+            self.heard += received
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.mark.parametrize("names", ["hidden", "plain"])
+def test_what_the_server_tells_everybody(any_server: RealServer, names: str) -> None:
+    keyring = Keyring.generate(os.urandom(96))
+    # The prefix is an address, which everybody may see; what is taken for secret is the rest.
+    secrets = {form: what for form, what in secrets_of(keyring).items() if what != "prefix"}
+    operator = any_server.operator()
+    operator.config_set("slowlog-log-slower-than", 0)
+    operator.config_set("slowlog-max-len", 10_000)
+    operator.execute_command("SLOWLOG", "RESET")
+    kv = tenantkv.connect(any_server.url, namespace=Namespace(keyring), seal=True, names=names, registry=True)
+    replica = _Replica(any_server)
+    told: dict[str, bytes] = {}
+    try:
+        with kv.pubsub() as subscriber, operator.pubsub() as neighbour:
+            subscriber.subscribe("news")
+            subscriber.get_message(timeout=1)
+            neighbour.psubscribe("*")
+            neighbour.get_message(timeout=1)
+            _with_everything(kv)
+            told["PUBSUB CHANNELS"] = repr(operator.execute_command("PUBSUB", "CHANNELS", "*")).encode()
+            heard = [neighbour.get_message(timeout=0.3) for _ in range(4)]
+            told["PSUBSCRIBE *"] = repr([message for message in heard if message]).encode()
+        # The server notes whose command it refused, with the key's or the channel's name.
+        acl = _refused_by_acl(any_server, kv)
+        told["ACL LOG"] = acl
+        operator.set("the-end", "of-the-stream")
+        replica.until(lambda: b"of-the-stream" in replica.heard)
+        told["SYNC"] = replica.heard
+        told["SLOWLOG GET"] = repr(operator.execute_command("SLOWLOG", "GET", 10_000)).encode()
+        told["RDB"] = _rdb(any_server)
+    finally:
+        replica.close()
+        operator.config_set("slowlog-log-slower-than", 10_000)
+        kv.close()
+    # Each of them tells something, or the test looked at nothing.
+    assert b"of-the-stream" in told["RDB"] and b"SLOWLOG" not in told["SYNC"]
+    assert told["SYNC"].count(keyring.prefix.encode()) > 10 < told["RDB"].count(keyring.prefix.encode())
+    assert b"SET" in told["SLOWLOG GET"] and b"key" in told["ACL LOG"] and len(told["PUBSUB CHANNELS"]) > 30
+    assert b"pmessage" in told["PSUBSCRIBE *"]
+    for what, text in told.items():
+        assert leaks(text, secrets) == [], what
+        assert CONTENT.encode() not in text, what
+        if names == "hidden":
+            assert OWN_NAME.encode() not in text, what
+    if names == "plain":
+        assert OWN_NAME.encode() in told["SYNC"], "the test would not have seen a name"
+
+
+def _refused_by_acl(server: RealServer, kv: Any) -> bytes:
+    """Run the same commands as a user who may touch nothing, and return what the server noted."""
+    operator = server.operator()
+    operator.execute_command("ACL", "LOG", "RESET")
+    operator.execute_command(
+        "ACL", "SETUSER", "nobody", "on", ">nobody", "+@all", "~nothing", "resetchannels"
+    )
+    refused = tenantkv.connect(
+        server.url, namespace=kv.namespace, username="nobody", password="nobody", registry=False
+    )
+    for call in (
+        lambda: refused.set(OWN_NAME, CONTENT),
+        lambda: refused.hset(OWN_NAME, "f", CONTENT),
+        lambda: refused.publish("news", CONTENT),
+        lambda: refused.pipeline().rpush(OWN_NAME, CONTENT).execute(),
+    ):
+        with pytest.raises(redis.ResponseError):
+            call()
+    refused.close()
+    log = repr(operator.execute_command("ACL", "LOG", 100)).encode()
+    operator.execute_command("ACL", "DELUSER", "nobody")
+    return log
+
+
+def test_a_client_without_seals_would_have_been_seen(open_server: RealServer) -> None:
+    """The same look at a namespace that is not sealed finds the content in each place."""
+    kv = tenantkv.connect(open_server.url, namespace=Namespace(Keyring.generate(os.urandom(96))))
+    replica = _Replica(open_server)
+    _with_everything(kv)
+    open_server.operator().set("the-end", "of-the-stream")
+    replica.until(lambda: b"of-the-stream" in replica.heard)
+    replica.close()
+    assert CONTENT.encode() in replica.heard and CONTENT.encode() in _rdb(open_server)
+    assert OWN_NAME.encode() in replica.heard
+    kv.close()

@@ -63,6 +63,17 @@ def shapes(parser: argparse.ArgumentParser) -> list[CommandShape]:
 
 
 def _options(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
+    """Return a command's options, with those of its actions (``key reseal``), each once."""
+    found = list(_own_options(parser))
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                found += [option for option in _own_options(subparser) if option.names]
+    positional = [option for option in found if not option.names]
+    return (*{option.names: option for option in reversed(found) if option.names}.values(), *positional)
+
+
+def _own_options(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
     return tuple(
         Option(
             names=tuple(action.option_strings),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tenantkv.cli import output
+from tenantkv.cli import output, reseal
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
@@ -20,7 +20,8 @@ examples:
   tenantkv key list
   tenantkv key add                      1. a new key, which opens and does not yet seal
   tenantkv key promote 9f31c2aa         2. it seals, once every host has the new keyring
-  tenantkv key retire 52d0b7e4          3. the old one no longer opens, once nothing is sealed with it
+  tenantkv key reseal                   3. what the old one has sealed is sealed with the new one
+  tenantkv key retire 52d0b7e4          4. the old one no longer opens, once nothing is sealed with it
 
 Running programs notice by themselves: readers at once, writers within a minute. Copy the keyring to
 every host between the steps. No secret is printed.
@@ -30,6 +31,7 @@ _ACTIONS = {
     "list": "show the keys, no secrets",
     "add": "add a random key, which opens and does not yet seal",
     "promote": "seal with that key from now on",
+    "reseal": "seal every value anew that an older key has sealed",
     "retire": "do not open anything with that key any more",
 }
 
@@ -91,10 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--namespace", metavar="NAME", help="label, for tenants with several namespaces"
         )
         subparser.add_argument("--json", action="store_true", help="print the report as JSON")
+        if action == "reseal":
+            reseal.add_arguments(subparser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run ``key``."""
+    if arguments.action == "reseal":
+        return reseal.run(arguments)
     action = "reinstate" if getattr(arguments, "undo", False) else arguments.action
     key_id = getattr(arguments, "id", None)
     report = rotate(action, key_id, os.environ, namespace=arguments.namespace)
@@ -129,8 +135,10 @@ def rotate(
 
 _NEXT = {
     "add": "It opens, and does not seal yet. Copy the keyring to every host, wait a minute, then promote it.",
-    "promote": "New values are sealed with it. The one before still opens; retire it when nothing needs it.",
-    "retire": "What is still sealed with it no longer opens. To take it back: tenantkv key retire --undo ID",
+    "promote": "New values are sealed with it, and the one before still opens. For what that has sealed: "
+    "tenantkv key reseal",
+    "retire": "What is still sealed with it no longer opens ('tenantkv key reseal --dry-run' counts that). "
+    "To take it back: tenantkv key retire --undo ID",
     "reinstate": "It opens again.",
 }
 _STEPS = {"promote": promote, "retire": retire, "reinstate": reinstate}

@@ -32,7 +32,7 @@ COMMANDS = (
     Command("init", "tenantkv.cli.init", "make this tenant's identity, once"),
     Command("show", "tenantkv.cli.show", "show the identity and the server in use, no secrets"),
     Command("name", "tenantkv.cli.name", "show under which name the server stores a key"),
-    Command("key", "tenantkv.cli.key", "list, add, promote and retire the keys that seal"),
+    Command("key", "tenantkv.cli.key", "list, add, promote and retire the keys that seal, and reseal"),
     Command("seal", "tenantkv.cli.seal", "seal standard input as a value"),
     Command("open", "tenantkv.cli.open", "open a sealed value from standard input"),
     Command("scan", "tenantkv.cli.scan", "tell whether values would be refused as plaintext secrets"),

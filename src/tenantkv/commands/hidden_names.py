@@ -34,10 +34,15 @@ def hide(
     Raises:
         ForbiddenCommandError: its names are patterns, or made by a script.
     """
-    tells_of_keys = rule.name in ("SUBSCRIBE", "PSUBSCRIBE") and any(map(_NOTIFICATION.match, words[1:]))
-    if rule.name == "CLIENT TRACKING" or tells_of_keys:
+    if rule.name == "CLIENT TRACKING":
         raise ForbiddenCommandError(
             rule.name, "the server would tell of hidden names.", "Connect the near cache without it."
+        )
+    if rule.name in ("SUBSCRIBE", "PSUBSCRIBE") and any(map(_NOTIFICATION.match, words[1:])):
+        raise ForbiddenCommandError(
+            rule.name,
+            "the server would tell of hidden names.",
+            "Publish what changed on a channel of your own.",
         )
     if rule.policy != "namespace" or rule.locate is None:
         if rule.names in _BY_PATTERN:

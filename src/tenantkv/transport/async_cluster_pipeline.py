@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError, WatchError
 
 from tenantkv.transport.cluster_pipeline import UNBLOCKED, Channels
 from tenantkv.transport.cluster_slots import ELSEWHERE, LOST, Queued, plan, raise_first
+from tenantkv.transport.pipeline import annotate
 from tenantkv.transport.redis_py import queue_of, transaction_of
 from tenantkv.transport.retry import is_unrepeatable
 
@@ -28,6 +29,7 @@ class AsyncTenantClusterPipeline(redis_cluster.ClusterPipeline):
         strategy = transaction_of(self)
         if strategy is not None:
             keep_watch(strategy)
+            strategy._annotate_exception = annotate
 
     async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> Any:
         """Send all commands, each node's in one packet, and return the replies in order."""

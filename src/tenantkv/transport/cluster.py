@@ -46,6 +46,7 @@ from tenantkv.transport.cluster_slots import (
 from tenantkv.transport.connect import Target
 from tenantkv.transport.decoding import decode_deep
 from tenantkv.transport.drivers import drive, exchange
+from tenantkv.transport.pipeline import annotate
 from tenantkv.transport.primitives import Primitives
 from tenantkv.transport.redis_py import cluster_retries, transaction_of
 from tenantkv.transport.refusals import as_response
@@ -285,6 +286,7 @@ class TenantRedisCluster(Primitives, SpeakingClient, SlotRouting, RedisCluster):
         strategy = transaction_of(pipe)
         if strategy is not None:
             cluster_pipeline.keep_watch(strategy)
+            strategy.annotate_exception = annotate
         return pipe
 
     def pubsub(self, node: Any = None, host: Any = None, port: Any = None, **kwargs: Any) -> Any:

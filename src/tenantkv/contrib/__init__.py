@@ -1,0 +1,1 @@
+"""Plug-ins for other libraries; each imports its library, and nobody else imports them."""

@@ -1,0 +1,78 @@
+"""What every part of the backend stands on: keys, time-outs, and who answers for a failure."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.utils.module_loading import import_string
+
+from tenantkv.cache import Cache, Miss
+from tenantkv.contrib.django.options import read_timeout
+from tenantkv.contrib.django.stores import Store, store_of
+from tenantkv.errors import CodecError, OpenError, TenantKVError
+
+Value = TypeVar("Value")
+
+#: The keys of Django's sessions, in both of its session engines that use a cache.
+SESSIONS: Final = "django.contrib.sessions."
+MISS: Final = Miss.MISS
+
+
+class UnpicklableError(CodecError, pickle.PicklingError):
+    """A value that cannot be brought back as it is; also what Django's backends raise."""
+
+
+class Ground(BaseCache):
+    """The base of `TenantCache` and its parts.
+
+    Args:
+        server: LOCATION.
+        params: the rest of an entry of CACHES.
+    """
+
+    def __init__(self, server: Any, params: dict[str, Any]) -> None:
+        super().__init__(params)
+        self._store: Store = store_of(server, params)
+        reverse = params.get("REVERSE_KEY_FUNCTION") or _own_key
+        self.reverse_key: Callable[[str], str] = reverse if callable(reverse) else import_string(reverse)
+
+    # Keys and time-outs
+
+    def _key(self, key: Any, version: int | None) -> str:
+        """Return a key with prefix and version; warns of keys that memcached would not take."""
+        return str(self.make_and_validate_key(key, version=version))
+
+    def _cache(self, key: Any) -> Cache:
+        """Return the cache that a key of the caller's belongs to."""
+        store = self._store
+        return store.sessions if type(key) is str and key.startswith(SESSIONS) else store.main
+
+    def _ttl(self, timeout: Any) -> float | None:
+        """Return the TTL for a time-out, or ``None`` for one that is over."""
+        if timeout is DEFAULT_TIMEOUT:
+            timeout = self.default_timeout
+        options = self._store.options
+        return read_timeout(timeout, options.longest_ttl, allow_forever=options.allow_forever)
+
+    # Failures
+
+    def _missed(self, error: Exception, answer: Value) -> Value:
+        """Answer as if nothing were there, unless an outage is to be raised.
+
+        What is not the server's doing is the caller's: a refused value, a keyring that is missing.
+        """
+        if isinstance(error, OpenError):
+            self._store.stats.count("tampered")
+            return answer
+        if isinstance(error, TenantKVError) or self._store.options.raises:
+            raise error
+        self._store.note(error)
+        return answer
+
+
+def _own_key(key: str) -> str:
+    """Return the key that Django's own KEY_FUNCTION made this of."""
+    return key.split(":", 2)[2]

@@ -1,0 +1,67 @@
+"""One test for both worlds: an `AsyncCache` that is called like a `Cache`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tenantkv
+from tenantkv import Keyring, Namespace
+from tenantkv.cache import AsyncCache, Cache
+
+
+class Blocking:
+    """Calls an object's coroutine functions and waits for them, on a loop of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, target: Any) -> None:
+        self._loop = loop
+        self.target = target
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.target, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *args, **kwargs: self._loop.run_until_complete(found(*args, **kwargs))
+
+
+class World:
+    """Makes caches of one tenant on one server, all sync or all asyncio.
+
+    Attributes:
+        namespace: the tenant's.
+        raw: a plain client on wire names, which knows all that there is to know: a hostile neighbour's.
+    """
+
+    def __init__(self, url: str, raw: Any, *, is_async: bool, **options: Any) -> None:
+        self.namespace = Namespace(Keyring.generate(os.urandom(96)))
+        self.url, self.raw, self.is_async, self.options = url, raw, is_async, options
+        self.kv = tenantkv.connect(url, namespace=self.namespace, **options)
+        self.loop = asyncio.new_event_loop() if is_async else None
+        self._closing: list[Callable[[], object]] = [self.kv.close]
+
+    def cache(self, name: str = "pages", **settings: Any) -> Any:
+        """Return another cache of that name; like those of other processes, it shares nothing."""
+        settings.setdefault("jitter", 0.0)
+        if self.loop is None:
+            cache = Cache(self.kv, name, **settings)
+            self._closing.insert(0, cache.close)
+            return cache
+        client = tenantkv.asyncio.connect(self.url, namespace=self.namespace, **self.options)
+        acache = AsyncCache(client, name, **settings)
+        blocking = Blocking(self.loop, acache)
+        self._closing.insert(0, Blocking(self.loop, client).aclose)
+        self._closing.insert(0, blocking.aclose)
+        return blocking
+
+    def wire(self, own: str) -> bytes:
+        """Return the wire name of a key of the cache ``pages``."""
+        return self.namespace.wire_name(b"tkv:cache:{pages}" + own.encode())
+
+    def close(self) -> None:
+        for close in self._closing:
+            close()
+        if self.loop is not None:
+            self.loop.close()

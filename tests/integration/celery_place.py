@@ -1,0 +1,123 @@
+"""Tools on one server, each with its own keyring and workers, and a neighbour who knows every name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery
+
+import tenantkv
+from tenantkv import Keyring, Namespace
+from tenantkv.contrib.celery import configure
+from tests.neighbourhood import wait_for
+from tests.servers import RealServer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Tool:
+    """A tenant with a Celery application called ``tool``, as everybody's is.
+
+    Attributes:
+        app: the application of this process; it knows its tasks by their names only.
+        kv: the tenant's client.
+        raw: a neighbour's client, without any prefix.
+    """
+
+    def __init__(self, server: RealServer, logs: Path, name: str, *, url: str = "", **options: Any) -> None:
+        self.server = server
+        self.name = name
+        self.url = url or server.tcp_url
+        self.options = options
+        self.namespace = Namespace(Keyring.generate(os.urandom(96)))
+        self.app = Celery("tool", set_as_current=False)
+        configure(self.app, self.broker_url, namespace=self.namespace, **options)
+        self.kv = tenantkv.connect(server.tcp_url, namespace=self.namespace)
+        self.raw = redis.Redis(port=server.port, protocol=2)
+        self.logs = logs
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def broker_url(self) -> str:
+        return "tenantkv+" + self.url
+
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TENANTKV_", "TOOL_", "REDIS_"))}
+        return {
+            **kept,
+            "TENANTKV_URL": self.url,
+            "TENANTKV_SECRET_KEYRING": self.namespace.keyring.dump(compact=True),
+            "TOOL_NAME": self.name,
+            "TOOL_OPTIONS": json.dumps(self.options),
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{Path(__file__).parent}",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def log(self, name: str) -> str:
+        return (self.logs / f"{self.name}-{name}.log").read_text(errors="replace")
+
+    def start(self, *words: str, name: str = "worker", pool: str = "solo", **environment: str) -> Any:
+        """Start a worker and wait until it is ready."""
+        path = self.logs / f"{self.name}-{name}.log"
+        command = [sys.executable, "-m", "celery", "-A", "celery_tool", "worker", "-l", "INFO", "-P", pool]
+        quiet = [] if "-E" in words else ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        with path.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, *quiet, "-n", f"{name}@host", *words],
+                env={**self.environment(), **environment},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._workers.append(process)
+        wait_for(f"{name} to be ready", lambda: " ready." in self.log(name) or process.poll() is not None)
+        assert process.poll() is None, self.log(name)
+        return process
+
+    def call(self, task: str, *args: Any, **options: Any) -> Any:
+        return self.app.send_task(f"celery_tool.{task}", args, **options)
+
+    def ran(self, token: str, what: str = "ran") -> int:
+        return int(self.kv.get(f"{what}:{token}") or 0)
+
+    def wire(self, own: str) -> bytes:
+        """Return the wire name of an own name, as a neighbour may know it."""
+        return self.namespace.wire_name(own.encode())
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+        # Results that are still waited for would be asked for once more when they are collected.
+        self.app.backend.result_consumer.subscribed_to.clear()
+        self.app.close()
+        self.kv.close()
+        self.raw.close()
+        for path in self.logs.glob(f"{self.name}-*.log"):
+            text = path.read_text(errors="replace")
+            assert self.namespace.keyring.prefix not in text, "the prefix is in a worker's log"
+
+
+@contextlib.contextmanager
+def tool(server: RealServer, logs: Path, name: str = "one", **options: Any) -> Iterator[Tool]:
+    """A tool, ended with its workers."""
+    place = Tool(server, logs, name, **options)
+    try:
+        yield place
+    except BaseException:
+        for path in sorted(logs.glob(f"{name}-*.log")):
+            print(f"--- {path.name}\n{path.read_text(errors='replace')[-4000:]}", file=sys.stderr)
+        raise
+    finally:
+        place.stop()

@@ -1,0 +1,63 @@
+"""The application that `test_celery*.py` run in real worker processes; it finds its tenant in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from celery import Celery
+
+import tenantkv
+from tenantkv.contrib.celery import configure, counters
+
+app = Celery("tool")
+configure(app, **json.loads(os.environ.get("TOOL_OPTIONS", "{}")))
+
+kv = tenantkv.connect()
+
+
+@app.task(bind=True)
+def who(self: Any, token: str = "") -> list[str]:
+    """Say whose worker this is, and count the runs of `token`."""
+    if token:
+        kv.incr(f"ran:{token}")
+    return [os.environ.get("TOOL_NAME", ""), token]
+
+
+@app.task
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task(bind=True, max_retries=3)
+def third_time(self: Any) -> int:
+    if self.request.retries < 2:
+        raise self.retry(countdown=0.1)
+    return int(self.request.retries)
+
+
+@app.task
+def fail(secret: str) -> None:
+    raise ValueError(f"with {secret}")
+
+
+@app.task(bind=True, acks_late=True)
+def hold(self: Any, token: str, seconds: float) -> bool:
+    """Take some time; say whether the message had been delivered before."""
+    kv.incr(f"began:{token}")
+    time.sleep(seconds)
+    kv.incr(f"ran:{token}")
+    return bool((self.request.delivery_info or {}).get("redelivered"))
+
+
+@app.task
+def counted() -> dict[str, int]:
+    """Return what this process dropped; with the solo pool it is the one that receives."""
+    return counters()

@@ -1,0 +1,285 @@
+"""The near cache on servers that tell of changes and on one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tenantkv.cache import Near
+from tenantkv.errors import ConfigurationError
+from tests.cache_worlds import World
+from tests.neighbourhood import ROOT
+from tests.proxy import Proxy
+from tests.servers import start_tcp
+
+pytest.importorskip("redis.cache", reason="redis-py 5.1 brought the handler of invalidations")
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def is_async(request):
+    return request.param == "asyncio"
+
+
+@pytest.fixture
+def open_world(any_server, is_async) -> Iterator[World]:
+    raw = redis.Redis(unix_socket_path=any_server.socket_path)
+    made = World(any_server.url, raw, is_async=is_async)
+    yield made
+    made.close()
+    raw.close()
+
+
+@pytest.fixture
+def shared_world(shared_server, is_async) -> Iterator[World]:
+    raw = redis.Redis(unix_socket_path=shared_server.socket_path)
+    made = World(shared_server.url, raw, is_async=is_async)
+    yield made
+    made.close()
+    raw.close()
+
+
+def pause(world: World) -> None:
+    if world.loop is not None:
+        world.loop.run_until_complete(asyncio.sleep(0.005))
+    else:
+        time.sleep(0.005)
+
+
+def until(world: World, condition) -> None:
+    """Wait for another thread or task; the test's time-out is the limit."""
+    while not condition():
+        pause(world)
+
+
+def near_cache(world: World, mode: str, **settings):
+    cache = world.cache(near=Near(staleness=60), **settings)
+    if world.is_async:
+        cache.start()
+    until(world, lambda: cache.near_mode == mode)
+    return cache
+
+
+def warm(world: World, cache, key: str) -> None:
+    """Read until the entry is near: what comes in between cancels that, and rightly."""
+
+    def is_near() -> bool:
+        before = cache.stats.near_hits
+        cache.get(key)
+        return cache.stats.near_hits > before
+
+    until(world, is_near)
+
+
+def changes(world: World, cache, other) -> None:
+    """Whatever another process does is seen."""
+    for change, expected in (
+        (lambda: other.set("k", "b"), "b"),
+        (lambda: other.incr("n", initial=1), "b"),
+        (lambda: other.delete("k"), None),
+        (lambda: other.add("k", "c"), "c"),
+        (lambda: other.invalidate_tag("t"), "c"),
+        (lambda: other.set("k", "d", tags=["t"]), "d"),
+        (lambda: other.invalidate_tag("t"), None),
+        (lambda: other.set("k", "e"), "e"),
+        (other.clear, None),
+        (lambda: other.get_or_compute("k", lambda: "f"), "f"),
+    ):
+        cache.get("k")
+        pause(world)
+        cache.get("k")
+        change()
+        until(world, lambda expected=expected: cache.get("k") == expected)
+
+
+def test_the_server_tells_of_changes(open_world):
+    cache = near_cache(open_world, "server")
+    other = open_world.cache()
+    other.set("k", "a", tags=["t"])
+    warm(open_world, cache, "k")
+    assert cache.get("k") == "a"
+    changes(open_world, cache, other)
+    # Of neighbours' writes, expiries and evictions as well.
+    other.set("k", "g")
+    warm(open_world, cache, "k")
+    open_world.raw.set(open_world.wire("v1:k"), b"forged")
+    until(open_world, lambda: cache.get("k") is None)
+    other.set("k", "brief", 1.0)
+    until(open_world, lambda: cache.get("k") == "brief")
+    until(open_world, lambda: cache.get("k") is None)
+    other.set("k", "h")
+    warm(open_world, cache, "k")
+    open_world.raw.flushall()
+    until(open_world, lambda: cache.get("k") is None)
+
+
+def test_a_stream_tells_where_the_server_does_not(shared_world):
+    cache = near_cache(shared_world, "stream")
+    other = shared_world.cache(announce=True)
+    other.set("k", "a", tags=["t"])
+    warm(shared_world, cache, "k")
+    changes(shared_world, cache, other)
+
+
+def flood(raw, news) -> None:
+    """Push out in one step what the listener has seen last."""
+    with raw.pipeline(transaction=True) as pipe:
+        for _ in range(30):
+            pipe.xadd(news, {"x": "y"}, maxlen=10, approximate=False)
+        pipe.execute()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw, news: raw.delete(news),
+        lambda raw, news: raw.xtrim(news, maxlen=0),
+        lambda raw, news: (raw.delete(news), raw.rpush(news, "x")),
+        lambda raw, news: (raw.delete(news), raw.xadd(news, {"k": "forged"})),
+        lambda raw, news: flood(raw, news),
+    ],
+    ids=["deleted", "trimmed", "another type", "replaced", "flooded"],
+)
+def test_a_gap_in_the_stream_clears_all(shared_world, damage):
+    cache = near_cache(shared_world, "stream")
+    other = shared_world.cache(announce=True)
+    other.set("k", "a")
+    warm(shared_world, cache, "k")
+    store = getattr(cache, "target", cache)._core.near
+    epoch = store.epoch
+    damage(shared_world.raw, shared_world.wire("news"))
+    until(shared_world, lambda: store.epoch > epoch)
+    # And it goes on after that.
+    warm(shared_world, cache, "k")
+    until(shared_world, lambda: store.mode == "stream")
+    other.set("k", "b")
+    until(shared_world, lambda: cache.get("k") == "b")
+
+
+def test_without_announcements_staleness_is_bounded(shared_world):
+    cache = shared_world.cache(near=Near(staleness=0.3))
+    silent = shared_world.cache()
+    if shared_world.is_async:
+        cache.start()
+    until(shared_world, lambda: cache.near_mode == "stream")
+    silent.set("k", "a")
+    warm(shared_world, cache, "k")
+    silent.set("k", "b")
+    until(shared_world, lambda: cache.get("k") == "b")
+
+
+def test_one_s_own_writes_are_read_at_once(open_world):
+    cache = near_cache(open_world, "server")
+    for number in range(200):
+        cache.set("k", number)
+        assert cache.get("k") == number
+        assert cache.get("k") == number
+        assert cache.get_many(["k"]) == {"k": number}
+    assert cache.incr("k") == 200 and cache.get("k") == 200
+    cache.delete("k")
+    assert cache.get("k") is None
+    assert cache.get_or_compute("k", lambda: 1) == 1 and cache.get("k") == 1
+    cache.clear()
+    assert cache.get("k") is None
+
+
+def test_a_lost_listener_serves_nothing_until_it_is_back(is_async):
+    server = start_tcp()
+    with Proxy(server.port) as proxy:
+        world = World(proxy.url, None, is_async=is_async)
+        direct = World(server.tcp_url, None, is_async=False)
+        direct.namespace = world.namespace
+        cache = near_cache(world, "server")
+        cache.set("k", "a")
+        warm(world, cache, "k")
+        store = getattr(cache, "target", cache)._core.near
+        epoch = store.epoch
+        proxy.cut_all()
+        until(world, lambda: store.epoch > epoch and store.mode == "server")
+        assert len(store) == 0
+        warm(world, cache, "k")
+        world.close()
+        direct.close()
+    server.stop()
+
+
+def test_a_burst_of_changes_is_no_harm(open_world):
+    cache = near_cache(open_world, "server")
+    open_world.cache().set("k", "a")
+    warm(open_world, cache, "k")
+    with open_world.raw.pipeline(transaction=False) as pipe:
+        for number in range(20_000):
+            pipe.set(open_world.wire(f"v1:burst{number}"), b"x")
+        pipe.execute()
+    open_world.cache().set("k", "b")
+    until(open_world, lambda: cache.get("k") == "b")
+    assert cache.near_mode == "server"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_has_a_listener_of_its_own(open_server):
+    program = """
+import os, sys, time, warnings
+import tenantkv
+from tenantkv.cache import Cache, Near
+kv = tenantkv.connect()
+cache = Cache(kv, "pages", near=Near(staleness=60))
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+until(lambda: cache.near_mode == "server")
+cache.set("k", "parent")
+def warm():
+    before = cache.stats.near_hits
+    cache.get("k")
+    return cache.stats.near_hits > before
+until(warm)
+child = os.fork()
+if child == 0:
+    try:
+        assert cache.near_mode in ("off", "server")
+        until(lambda: cache.near_mode == "server")
+        until(warm)
+        cache.set("k", "child")
+        os._exit(0)
+    finally:
+        os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+until(lambda: cache.get("k") == "child")
+assert cache.near_mode == "server"
+"""
+    world = World(open_server.url, None, is_async=False)
+    environment = {
+        **os.environ,
+        "TENANTKV_URL": open_server.url,
+        "TENANTKV_SECRET_KEYRING": world.namespace.keyring.dump(compact=True),
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    world.close()
+
+
+def test_a_cluster_has_no_near_cache():
+    class Cluster:
+        namespace = World("memory://", None, is_async=False).namespace
+
+    from tenantkv.cache import Cache
+
+    with pytest.raises(ConfigurationError, match="one server"):
+        Cache(Cluster(), "pages", near=True)
