@@ -4,6 +4,11 @@
 namespace; ``tenantkv.asyncio.connect()`` the same for asyncio.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tenantkv import asyncio, commands
 from tenantkv.errors import (
     CodecError,
@@ -44,12 +49,36 @@ from tenantkv.transport.connection import (
 )
 from tenantkv.transport.pool import NamespacedConnectionPool
 
+if TYPE_CHECKING:
+    from tenantkv.cache import FOREVER, MISS, AsyncCache, Cache
+    from tenantkv.secrets import PlaintextWarning
+
 __version__ = "0.1.0"
 
+# Imported when they are first asked for: what they need takes longer than all the rest.
+_LATER = {
+    "FOREVER": "cache",
+    "MISS": "cache",
+    "AsyncCache": "cache",
+    "Cache": "cache",
+    "PlaintextWarning": "secrets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tenantkv' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tenantkv.{_LATER[name]}"), name)
+
+
 __all__ = [
+    "FOREVER",
+    "MISS",
+    "AsyncCache",
     "AsyncNamespacedConnectionPool",
     "AsyncTenantRedis",
     "AsyncTenantRedisCluster",
+    "Cache",
     "CodecError",
     "ConfigurationError",
     "EmbeddedServerError",
@@ -70,6 +99,7 @@ __all__ = [
     "NamespacedUnixDomainSocketConnection",
     "OpenError",
     "PlaintextRefusedError",
+    "PlaintextWarning",
     "Protection",
     "RefusedError",
     "SealError",
