@@ -1,4 +1,4 @@
-"""Tasks sent, and completed by a prefork worker of two processes: sealed on our transport, and on the stock one.
+"""Tasks sent, and completed by a prefork worker of two processes: on the stock transport, and sealed on ours.
 
 Below the table stands what an idle worker costs the server: commands a second and connections.
 """

@@ -105,13 +105,24 @@ def _commands(url: str) -> Iterator[tuple[str, dict[str, Callable[[], object]], 
     bare, hand = Bare(url, namespace), ByHand(url)
     again = Bare(url, Namespace(Keyring.generate(os.urandom(96))))
 
+    batch = [VALUE] * BATCH
+    ours = {"signed": signed, "sealed": sealed}
+
+    def fill(batches: int) -> None:
+        """Have enough in each queue that no round runs dry."""
+        for _ in range(batches):
+            bare.send(BATCH)
+            again.send(BATCH)
+            hand.client.lpush("by-hand", *batch)
+            for queue in ours.values():
+                queue.send_many(batch)
+
     def bare_receive(contestant: Bare, count: int) -> None:
         contestant.receive(0, contestant.receive(count))
 
     def receive(queue: Queue, count: int) -> None:
         queue.ack_many(queue.receive_many(count))
 
-    ours = {"signed": signed, "sealed": sealed}
     yield (
         "send",
         {
@@ -122,6 +133,7 @@ def _commands(url: str) -> Iterator[tuple[str, dict[str, Callable[[], object]], 
         },
         200,
     )
+    fill(60)
     yield (
         "receive + ack",
         {
@@ -141,7 +153,6 @@ def _commands(url: str) -> Iterator[tuple[str, dict[str, Callable[[], object]], 
         held[name] = ours[name].receive_many(1, ack=held[name])
 
     yield "ack + receive in one", {"bare": bare_step, **{n: partial(step, n) for n in ours}}, 100
-    batch = [VALUE] * BATCH
     yield (
         "send 100",
         {
@@ -151,12 +162,7 @@ def _commands(url: str) -> Iterator[tuple[str, dict[str, Callable[[], object]], 
         },
         10,
     )
-    # Enough of them that no round runs dry.
-    for _ in range(270):
-        bare.send(BATCH)
-        again.send(BATCH)
-        for queue in ours.values():
-            queue.send_many(batch)
+    fill(290)
     yield (
         "receive + ack 100",
         {

@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import redis
-
 import tenantkv
 from tenantkv import Keyring, Namespace
 from tenantkv.ops.queue_keys import QueueKeys, queue_keys
@@ -86,7 +84,7 @@ class Place:
         operator: a plain client, which sees wire names; a neighbour's as well.
     """
 
-    def __init__(self, url: str, operator: redis.Redis, *, is_async: bool, **options: Any) -> None:
+    def __init__(self, url: str, operator: Any, *, is_async: bool, **options: Any) -> None:
         self.url = url
         self.namespace = Namespace(Keyring.generate(os.urandom(96)))
         self.operator = operator

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring, check_label
@@ -78,7 +78,7 @@ class Settings:
         """The URL without its passwords, for people and logs."""
         return redact_url(self.url)
 
-    def protect(self, keyring: Keyring, asked: Mapping[str, object] | None = None) -> Protection:
+    def protect(self, keyring: Keyring, asked: Mapping[str, Any] | None = None) -> Protection:
         """Return what is done to values and names: what was asked for, what these say, the keyring's."""
         return Protection.of(**{**dict(keyring.settings), **dict(self.protection), **(asked or {})})
 

@@ -29,10 +29,17 @@ from tests.cutting_proxy import CuttingProxy
 from tests.queues import Place, bare
 from tests.servers import RealServer, installed, start_server
 
-PLACES = [
-    ("memory", None, None),
-    *((f"{b.product}-{b.version}", b.path, p) for b in installed() for p in (2, 3)),
-]
+BOTH = ("sync", "asyncio")
+PROGRAMS = installed()
+# Both worlds in memory, on the default program and on another product; one will do for other versions
+# and for RESP2.
+PLACES: list[tuple[str, str | None, int, str]] = [("memory", None, 3, world) for world in BOTH]
+for program in PROGRAMS:
+    is_old = program.product == PROGRAMS[0].product and program is not PROGRAMS[0]
+    PLACES += [
+        (f"{program.product}-{program.version}", program.path, 3, w) for w in BOTH[: 1 if is_old else 2]
+    ]
+PLACES.append((f"{PROGRAMS[0].product}-{PROGRAMS[0].version}", PROGRAMS[0].path, 2, "asyncio"))
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +51,8 @@ def servers() -> Iterator[dict[str, RealServer]]:
 
 
 @pytest.fixture(
-    params=[(*place, world) for place in PLACES for world in ("sync", "asyncio")],
-    ids=lambda param: f"{param[0]}-resp{param[2] or 3}-{param[3]}",
+    params=PLACES,
+    ids=lambda param: f"{param[0]}-resp{param[2]}-{param[3]}",
 )
 def place(request: pytest.FixtureRequest, servers: dict[str, RealServer]) -> Iterator[Place]:
     name, path, protocol, world = request.param
@@ -447,6 +454,33 @@ def test_a_lost_reply_repeats_nothing(place: Place, servers: dict[str, RealServe
         assert queue.receive().deliveries == 2, "released once"
         numbers = queue.metrics()
         assert (numbers.in_flight, numbers.ready, numbers.totals["returned"]) == (1, 1, 1)
+    finally:
+        proxy.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-NOSCRIPT No matching script.\r\n",
+    ],
+    ids=lambda answer: answer[1:9].decode(),
+)
+def test_a_server_that_is_not_ready_is_asked_again(answer: bytes, place: Place) -> None:
+    if place.url.startswith("memory"):
+        pytest.skip("there is no connection to lose")
+    proxy = CuttingProxy(place.url.removeprefix("unix://").partition("?")[0])
+    try:
+        queue = place.queue(client=place.client(proxy.url), visibility=60.0)
+        queue.send("warm")
+        proxy.cut(b"EVALSHA", answer=answer)
+        queue.send("a")
+        proxy.cut(b"EVALSHA", answer=answer)
+        got = queue.receive_many(5)
+        assert [each.value for each in got] == ["warm", "a"]
+        proxy.cut(b"EVALSHA", answer=answer)
+        assert queue.ack_many(got) == [] and proxy.cuts == 1
     finally:
         proxy.close()
 

@@ -23,7 +23,8 @@ def set_up(tests: Path) -> None:
     middleware = ("sessions.middleware.SessionMiddleware", "auth.middleware.AuthenticationMiddleware")
     settings.configure(
         DATABASES={
-            alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"} for alias in ("default", "other")
+            alias: {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+            for alias in ("default", "other")
         },
         SECRET_KEY="django_tests_secret_key",
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",

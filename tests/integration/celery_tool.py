@@ -1,4 +1,4 @@
-"""The application that `test_celery*.py` run in real worker processes; it finds its tenant in the environment."""
+"""What the workers of `test_celery*.py` run; it finds its tenant in the environment."""
 
 from __future__ import annotations
 

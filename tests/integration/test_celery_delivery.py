@@ -1,4 +1,4 @@
-"""At least once: workers that are killed, stopped or stand still, connections that are cut, data that is lost."""
+"""At least once: workers that are killed, stopped or busy, connections that are cut, data that is lost."""
 
 from __future__ import annotations
 

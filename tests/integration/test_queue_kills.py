@@ -88,7 +88,8 @@ def account(server: RealServer, folder: Path, messages: int, kills: int, batch: 
                 crew.kill_one()
                 crew.start()
             wait_for("the end", lambda: queue.metrics().totals.get("acknowledged", 0) >= messages, 300)
-            assert crew.end() == [0] * WORKERS
+            # One that was only just started may not have got as far as to end by itself.
+            assert set(crew.end()) <= {0, -signal.SIGTERM}
             assert sender.wait(10) == 0
         finally:
             crew.abandon()

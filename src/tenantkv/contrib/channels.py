@@ -61,7 +61,7 @@ class _LoopState:
         await self.client.aclose()
 
 
-class TenantChannelLayer(_Base):  # type: ignore[misc]
+class TenantChannelLayer(_Base):
     """A channel layer that shares its server with strangers.
 
     Delivery is at most once, as Channels has it. Forged, moved, replayed and expired messages are dropped
@@ -199,7 +199,7 @@ class TenantChannelLayer(_Base):  # type: ignore[misc]
     async def _pop(self, state: _LoopState, name: bytes) -> None:
         reply = await state.client.blpop([name], timeout=WAIT)
         opened = None if reply is None else self._vault.open(name, reply[1])
-        if opened is None:
+        if reply is None or opened is None:
             return
         channels, message = opened
         if any("!" not in channel for channel in channels) and not await self._is_first(state, reply[1]):

@@ -73,12 +73,15 @@ class Vault:
         try:
             text = self._sealer.open(bytes(blob[1:]), kind="chan", name=name, field=self._db)
         except OpenError:
-            return self._drop("forged")
+            self._drop("forged")
+            return None
         letter = json.loads(text, object_hook=_decode)
         if not time.time() - self._expiry <= letter["t"] <= time.time() + _CLOCK_SKEW:
-            return self._drop("stale")
+            self._drop("stale")
+            return None
         if not self._is_new(name + blob):
-            return self._drop("replayed")
+            self._drop("replayed")
+            return None
         return letter["c"], letter["m"]
 
     def seal_member(self, name: bytes, channel: str) -> bytes:
@@ -90,7 +93,8 @@ class Vault:
         try:
             return self._sealer.open(blob[1:], kind="chan", name=name, field=self._db).decode()
         except OpenError:
-            return self._drop("forged")
+            self._drop("forged")
+            return None
 
     def _is_new(self, blob: bytes) -> bool:
         id_ = hashlib.blake2b(blob, digest_size=16).digest()

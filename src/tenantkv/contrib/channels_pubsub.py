@@ -67,7 +67,7 @@ class _LoopState:
         await self.client.aclose()
 
 
-class TenantPubSubChannelLayer(_Base):  # type: ignore[misc]
+class TenantPubSubChannelLayer(_Base):
     """A channel layer on pub/sub; see the module.
 
     Args:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tenantkv.errors import TenantKVError
+from tenantkv.namespace import PRIMITIVES
 
 
 class Cover(Protocol):
@@ -49,8 +50,12 @@ class SealedCover:
     """
 
     def __init__(self, hidden: Callable[[bytes], bytes], sealer: Callable[[], Any]) -> None:
-        self.key = hidden
+        self._hidden = hidden
         self._sealer = sealer
+
+    def key(self, name: bytes) -> bytes:
+        # The primitives hide what is to be hidden themselves.
+        return name if name.startswith(PRIMITIVES) else self._hidden(name)
 
     def member(self, shard: bytes, name: bytes) -> bytes:
         sealed: bytes = self._sealer().seal_member(name, kind="registry", name=shard)

@@ -106,7 +106,7 @@ class ResultValve(Valve):
         return opened[0]
 
 
-class ResultConsumer(stock.ResultConsumer):  # type: ignore[misc]
+class ResultConsumer(stock.ResultConsumer):
     """Waits for results; it looks for itself when the notices may have stopped."""
 
     _look_at = 0.0
@@ -154,7 +154,7 @@ def _short_retry() -> SafeRetry:
     return SafeRetry(FullJitterBackoff(cap=0.5, base=0.05), 2)
 
 
-class Backend(stock.RedisBackend):  # type: ignore[misc]
+class Backend(stock.RedisBackend):
     """Celery's Redis backend, on namespaced connections and with sealed results."""
 
     ResultConsumer = ResultConsumer

@@ -12,7 +12,7 @@ from tenantkv.contrib.celery import claims, drops, stock
 from tenantkv.contrib.celery.client import as_bytes
 
 
-class Bindings(stock.Channel):  # type: ignore[misc]
+class Bindings(stock.Channel):
     """The part of `channel.Channel` that knows bindings, and looks after what may be evicted."""
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:

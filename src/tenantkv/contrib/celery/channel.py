@@ -20,7 +20,7 @@ from tenantkv.transport.drivers import run
 from tenantkv.transport.retry import default_retry
 
 
-class QueueFullError(stock.ChannelError):  # type: ignore[misc]
+class QueueFullError(stock.ChannelError):
     """A queue holds as many messages as `queue_bound` allows; nothing was sent."""
 
 
@@ -71,7 +71,7 @@ class Channel(Taking, Bindings):
             """Tells the event loop of a connection that was closed."""
 
             def disconnect(self, *args: Any, **kwargs: Any) -> None:
-                super().disconnect(*args, **kwargs)  # type: ignore[misc]
+                super().disconnect(*args, **kwargs)
                 if channel._registered:
                     channel._on_connection_disconnect(self)
 

@@ -36,7 +36,7 @@ class Held:
     row: Row
 
 
-class QoS(stock.QoS):  # type: ignore[misc]
+class QoS(stock.QoS):
     """Acknowledgement on claims; see `claims`.
 
     The lease on a claim is renewed by the channel's `keeper`, for as long as this process lives and the

@@ -14,6 +14,7 @@ environment; no round trip.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from tenantkv.config import URL_VARIABLES
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
 from tenantkv.protection import Protection
@@ -127,6 +129,11 @@ def resolve(urls: Iterable[str], options: Mapping[str, Any], *, tls: Any = None)
         KeyringError: there is no keyring, or it is not the one that was configured.
     """
     text, child = _translate(list(urls), options, secure=bool(tls))
+    if text is None and not any(os.environ.get(name, "").strip() for name in URL_VARIABLES):
+        raise ConfigurationError(
+            f"no server URL is set (in broker_url, {', '.join(URL_VARIABLES)}), and a private server of one "
+            "process is of no use to workers"
+        )
     given: dict[str, Any] = dict(tls) if isinstance(tls, Mapping) else {}
     reference = _configured.get(options.get("identity", ""))
     keyring = options.get("keyring")
@@ -166,11 +173,6 @@ def resolve(urls: Iterable[str], options: Mapping[str, Any], *, tls: Any = None)
 
 def _check_kind(found: Target) -> None:
     kind = found.settings.kind
-    if found.settings.url_source == "default":
-        raise ConfigurationError(
-            "no server URL is set (in broker_url, TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), and a private "
-            "server of one process is of no use to workers"
-        )
     if kind == "cluster":
         raise ConfigurationError("kombu has no transport for a Cluster: its queues need one server's lists")
     if kind == "memory":
@@ -187,8 +189,8 @@ def _translate(urls: list[str], options: Mapping[str, Any], *, secure: bool) -> 
     if "virtual_host" in parameters:
         parameters["db"] = parameters.pop("virtual_host").lstrip("/")
     if scheme == "tenantkv":
-        if location.strip("/") == "":
-            if location.strip("/") != location or parameters:
+        if not location.strip("/"):
+            if parameters:
                 raise ConfigurationError(
                     "a URL without a host takes the environment's server whole: put the database and the "
                     "parameters into TENANTKV_URL (only ?child= may stand in tenantkv://)"

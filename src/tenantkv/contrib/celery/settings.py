@@ -66,9 +66,9 @@ def apply(app: Any, url: str, *, identity: Mapping[str, Any], seal: bool, option
     results = {k: v for k, v in transport.items() if k in ("identity", "child", "keyring", "namespace")}
     results.update({k: v for k, v in transport.items() if k in ("placement", "seal", "master_name")})
     conf.result_backend_transport_options = {**(conf.result_backend_transport_options or {}), **results}
-    for name, value in SETTINGS.items():
-        if name in conf and not _is_said(conf, name):
-            conf[name] = value
+    said = _said(conf)
+    for name in SETTINGS.keys() - said:
+        conf[name] = SETTINGS[name]
     return app
 
 
@@ -90,7 +90,8 @@ def _namespace(keyring: Any, namespace: Any, child: str | None, options: dict[st
     return None
 
 
-def _is_said(conf: Any, name: str) -> bool:
-    """Whether an application set something itself, and does not only have Celery's default."""
-    defaults = conf.maps[-1]
-    return any(name in layer for layer in conf.maps[:-1]) or name not in defaults
+def _said(conf: Any) -> set[str]:
+    """Return which settings an application says itself, and does not only have as Celery's defaults."""
+    prefix = (getattr(conf, "prefix", "") or "").lower()
+    names = {str(name).lower() for layer in conf.maps[:-1] for name in layer}
+    return names | {name.removeprefix(prefix) for name in names}

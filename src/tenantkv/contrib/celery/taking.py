@@ -24,7 +24,7 @@ from tenantkv.contrib.celery.qos import AlreadyHeldError, Held
 LOOK_AFTER = 4
 
 
-class Taking(stock.Channel):  # type: ignore[misc]
+class Taking(stock.Channel):
     """The part of `channel.Channel` that takes messages."""
 
     _claim: str

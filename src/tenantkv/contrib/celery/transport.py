@@ -45,7 +45,7 @@ def check_hooks(module: Any = stock.transport_module) -> None:
         )
 
 
-class Transport(stock.Transport):  # type: ignore[misc]
+class Transport(stock.Transport):
     """kombu's Redis transport, on namespaced connections and with sealed messages.
 
     Attributes:

@@ -58,8 +58,11 @@ end
 local number = string.format('%.0f', now)
 local last = redis.pcall('SET', KEYS[2], number, 'PX', FENCE, 'GET')
 if type(last) == 'table' then
+  -- Another type, which is not ours; or a server before Redis 6.2, which knows no GET here.
+  last = redis.pcall('GETRANGE', KEYS[2], 0, 31)
   redis.call('SET', KEYS[2], number, 'PX', FENCE)
-elseif last then
+end
+if type(last) == 'string' then
   last = tonumber(last)
   if last and last >= now and last <= now + AHEAD then
     number = string.format('%.0f', last + 1)
