@@ -104,7 +104,7 @@ class Place:
         self._closers.append(lambda: loop.run_until_complete(client.aclose()))
         return client
 
-    def queue(self, name: str = "thumbs", *, client: Any = None, **options: Any) -> Any:
+    def queue(self, name: Any = "thumbs", *, client: Any = None, **options: Any) -> Any:
         """Return a queue; by default losses raise, so that none goes unnoticed."""
         options = {"on_loss": "raise", **options}
         if self._loop is None:

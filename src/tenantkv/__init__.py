@@ -51,6 +51,22 @@ from tenantkv.transport.pool import NamespacedConnectionPool
 
 if TYPE_CHECKING:
     from tenantkv.cache import FOREVER, MISS, AsyncCache, Cache
+    from tenantkv.lock import AsyncLock, Lock
+    from tenantkv.lock_lease import AsyncLease, Lease, LeaseLostError
+    from tenantkv.queue import (
+        AsyncQueue,
+        Outgoing,
+        Queue,
+        QueueError,
+        QueueFullError,
+        QueueLoss,
+        QueueLossWarning,
+        QueueLostError,
+        QueueSettings,
+        ResultLostError,
+        ResultTimeoutError,
+        StaleReceiptError,
+    )
     from tenantkv.secrets import PlaintextWarning
 
 __version__ = "0.1.0"
@@ -60,8 +76,25 @@ _LATER = {
     "FOREVER": "cache",
     "MISS": "cache",
     "AsyncCache": "cache",
+    "AsyncLease": "lock_lease",
+    "AsyncLock": "lock",
+    "AsyncQueue": "queue",
     "Cache": "cache",
+    "Lease": "lock_lease",
+    "LeaseLostError": "lock_lease",
+    "Lock": "lock",
+    "Outgoing": "queue",
     "PlaintextWarning": "secrets",
+    "Queue": "queue",
+    "QueueError": "queue",
+    "QueueFullError": "queue",
+    "QueueLoss": "queue",
+    "QueueLossWarning": "queue",
+    "QueueLostError": "queue",
+    "QueueSettings": "queue",
+    "ResultLostError": "queue",
+    "ResultTimeoutError": "queue",
+    "StaleReceiptError": "queue",
 }
 
 
@@ -75,7 +108,10 @@ __all__ = [
     "FOREVER",
     "MISS",
     "AsyncCache",
+    "AsyncLease",
+    "AsyncLock",
     "AsyncNamespacedConnectionPool",
+    "AsyncQueue",
     "AsyncTenantRedis",
     "AsyncTenantRedisCluster",
     "Cache",
@@ -90,6 +126,9 @@ __all__ = [
     "KeyringFormatError",
     "KeyringNotFoundError",
     "KeyringPermissionError",
+    "Lease",
+    "LeaseLostError",
+    "Lock",
     "MalformedCommandError",
     "Namespace",
     "NamespaceRequiredError",
@@ -98,12 +137,23 @@ __all__ = [
     "NamespacedSSLConnection",
     "NamespacedUnixDomainSocketConnection",
     "OpenError",
+    "Outgoing",
     "PlaintextRefusedError",
     "PlaintextWarning",
     "Protection",
+    "Queue",
+    "QueueError",
+    "QueueFullError",
+    "QueueLoss",
+    "QueueLossWarning",
+    "QueueLostError",
+    "QueueSettings",
     "RefusedError",
+    "ResultLostError",
+    "ResultTimeoutError",
     "SealError",
     "Secret",
+    "StaleReceiptError",
     "TenantKVError",
     "TenantRedis",
     "TenantRedisCluster",

@@ -158,7 +158,7 @@ def _moment(name: str, value: Any) -> float | None:
         if isinstance(value, str) and value.strip().isdigit():
             return float(value)
         # Before Python 3.11 an offset is not written as Z.
-        given = value.strip().replace("Z", "+00:00") if isinstance(value, str) else value
+        given: Any = value.strip().replace("Z", "+00:00") if isinstance(value, str) else value
         when = given if isinstance(given, datetime) else datetime.fromisoformat(given)
     except (TypeError, ValueError):
         raise ConfigurationError(f"'{name}' is a date such as 2027-01-31, or Unix seconds") from None

@@ -65,6 +65,12 @@ class _Async(_Tidy, TestCase):
             self.addCleanup(patch.stop)
 
 
+for _name in dir(ct.BaseCacheTests):
+    if _name.endswith("_async_uses_specialized_implementation"):
+        # Of Django 6.1, about the pair of a method and its coroutine, which `Awaited` hides; `Base` has it.
+        setattr(_Async, _name, None)
+
+
 @override_settings(CACHES=ALL)
 class Async(_Async):
     """The coroutines, with a loop for each call, as under WSGI."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis import cluster as redis_cluster
 
 import tenantkv
 from tenantkv import Keyring, Namespace
@@ -550,7 +551,7 @@ class TestPubSub:
 
 class TestSharing:
     def test_children_and_views_protect_alike(self, any_server: RealServer, namespace: Namespace) -> None:
-        kv = tenantkv.connect(any_server.url, namespace=namespace, seal=True, names="hidden")
+        kv: Any = tenantkv.connect(any_server.url, namespace=namespace, seal=True, names="hidden")
         children = [kv.child("a"), kv.child("b"), kv.child("a").child("deep")]
         for client in (kv, *children):
             client.set("k", client.namespace.fingerprint)
@@ -663,7 +664,7 @@ def _fails(call: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def _strings(server: RealServer) -> list[tuple[bytes, bytes]]:
-    client = server.operator()
+    client: Any = server.operator()
     return [(client.get(name) or b"", name) for name in server.dump_keys()]
 
 
@@ -780,7 +781,7 @@ class TestCluster:
     def test_errors_of_pipelines_show_no_value(
         self, cluster: Any, names: str, placement: Any, transaction: bool
     ) -> None:
-        if transaction and not hasattr(redis.cluster, "TransactionStrategy"):
+        if transaction and not hasattr(redis_cluster, "TransactionStrategy"):
             pytest.skip("this redis-py has no transactions in a cluster")
         namespace = Namespace(Keyring.generate(os.urandom(96)), placement=placement)
         url = f"redis+cluster://127.0.0.1:{cluster.nodes[0].port}"

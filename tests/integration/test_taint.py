@@ -296,7 +296,7 @@ def _with_everything(kv: Any) -> None:
 
 def _rdb(server: RealServer) -> bytes:
     """Return the file that the server writes, uncompressed so that nothing hides in it."""
-    operator = server.operator()
+    operator: Any = server.operator()
     operator.config_set("rdbcompression", "no")
     # A save in the background, as after a SYNC, excludes one in the foreground.
     deadline = time.monotonic() + 30

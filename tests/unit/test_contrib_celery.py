@@ -68,11 +68,8 @@ def test_the_hosts_of_sentinels():
     assert (url.hosts, url.service) == ((("a", 1), ("b", 3), ("c", 26379)), "m")
     assert server.sentinel == {"password": "x", "min_other_sentinels": 1}
     pool = server.pool()
-    assert [s.connection_pool.connection_kwargs["host"] for s in pool.sentinel_manager.sentinels] == [
-        "a",
-        "b",
-        "c",
-    ]
+    asked = [each.connection_pool.connection_kwargs["host"] for each in pool.sentinel_manager.sentinels]
+    assert asked == ["a", "b", "c"]
 
 
 def test_the_environment_says_where(monkeypatch):
@@ -87,6 +84,7 @@ def test_the_environment_says_where(monkeypatch):
     ("url", "options", "text"),
     [
         ("tenantkv://", {}, "no server URL"),
+        ("tenantkv:///3", {}, "TENANTKV_URL"),
         ("tenantkv://?db=3", {}, "TENANTKV_URL"),
         ("tenantkv+memory://", {}, "embedded"),
         ("tenantkv+redis+cluster://h", {}, "Cluster"),
@@ -163,6 +161,15 @@ def test_configure_says_what_the_application_does_not(namespace):
     assert namespace.keyring.prefix not in str(options)
     assert options["identity"] == namespace.fingerprint
     assert namespace.keyring.prefix not in str(app.conf.table(with_defaults=False))
+
+
+def test_configure_hears_settings_with_a_prefix(namespace):
+    settings = type("Settings", (), {"CELERY_RESULT_EXPIRES": 7, "CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT": 1})
+    app = Celery("tool", set_as_current=False)
+    app.config_from_object(settings, namespace="CELERY")
+    configure(app, "tenantkv://h", namespace=namespace)
+    assert (app.conf.result_expires, app.conf.worker_soft_shutdown_timeout) == (7, 1)
+    assert app.conf.broker_pool_limit == 3
 
 
 def test_configure_refuses_at_once():

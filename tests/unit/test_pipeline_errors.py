@@ -102,7 +102,7 @@ async def test_asyncio(namespace: Namespace, command: Any, transaction: bool) ->
 
 @pytest.mark.parametrize("said", [{}, {"seal": True}], ids=["plain", "sealed"])
 def test_refusals_and_envelopes(namespace: Namespace, said: Any) -> None:
-    kv = tenantkv.connect("memory://", namespace=namespace, **said)
+    kv: Any = tenantkv.connect("memory://", namespace=namespace, **said)
     token = "ghp_" + "Ab3dEf6hIj" * 4
     kv.set("a", Secret(VALUE))
     kv.rename("a", "b") if not said else kv.using(seal=False).rename("a", "b")

@@ -53,7 +53,7 @@ class TestForms:
     @pytest.mark.parametrize("yes", [True, "1", "true", "YES", " on "])
     @pytest.mark.parametrize("no", [False, "0", "false", "No", "off "])
     @pytest.mark.parametrize("name", ["seal", "bind_ttl"])
-    def test_truths(self, name: str, yes: object, no: object) -> None:
+    def test_truths(self, name: str, yes: Any, no: Any) -> None:
         assert getattr(Protection.of(**{name: yes}), name) is True
         assert getattr(Protection.of(Protection(seal=True, bind_ttl=True), **{name: no}), name) is False
 
@@ -61,7 +61,7 @@ class TestForms:
         "globs", ["hits:*, visits", ["hits:*", "visits"], ("hits:*", b"visits"), iter(["hits:*", "visits"])]
     )
     @pytest.mark.parametrize("name", ["plaintext_keys"])
-    def test_globs(self, name: str, globs: object) -> None:
+    def test_globs(self, name: str, globs: Any) -> None:
         assert getattr(Protection.of(**{name: globs}), name) == ("hits:*", "visits")
 
     def test_empty_globs_are_none(self) -> None:

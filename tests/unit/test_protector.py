@@ -469,7 +469,13 @@ class TestPlaintextKeys:
         assert refused > 50
 
     def test_ours_are_left_alone(self) -> None:
-        for said in ({"seal": True}, {"seal": True, "names": "hidden"}, {"names": "hidden"}, {}):
+        every: list[dict[str, Any]] = [
+            {"seal": True},
+            {"seal": True, "names": "hidden"},
+            {"names": "hidden"},
+            {},
+        ]
+        for said in every:
             one = session(**said)
             for name in (b"tkv:cache:{x}a", b"__tenantkv__:names:1"):
                 assert sent(one, "SET", name, b"\xc1 or anything") == [b"SET", name, b"\xc1 or anything"]

@@ -25,7 +25,7 @@ except ImportError:
 
 Encode = Callable[[Any], Any]
 
-# Above this many bytes a command goes to the socket in pieces rather than being copied together.
+# A word of more bytes goes to the socket by itself rather than being copied together with others.
 _COPY_LIMIT_BYTES = 65_536
 
 
@@ -133,7 +133,7 @@ class Packer:
 
 def pack_words(words: Sequence[bytes]) -> Any:
     """Return words as they are in RESP, as bytes or a list of pieces."""
-    if pack_command is not None and sum(map(len, words)) <= _COPY_LIMIT_BYTES:
+    if pack_command is not None and max(map(len, words)) <= _COPY_LIMIT_BYTES:
         return pack_command(tuple(words))
     return _bulk([b"*%d\r\n" % len(words)], words)
 

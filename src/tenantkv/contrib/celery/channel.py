@@ -28,7 +28,7 @@ class Channel(Taking, Bindings):
     """A channel of one namespace; see `claims` for how messages are taken."""
 
     QoS = QoS
-    #: kombu's own way to prefix names, which the connection does better; see `Transport.server`.
+    #: kombu's own way to prefix names; the transport makes a sub-tenant of it.
     global_keyprefix = ""
     supports_batch_publish = False
     keyprefix_fanout: str = stock.Channel.keyprefix_fanout
@@ -71,7 +71,7 @@ class Channel(Taking, Bindings):
             """Tells the event loop of a connection that was closed."""
 
             def disconnect(self, *args: Any, **kwargs: Any) -> None:
-                super().disconnect(*args, **kwargs)
+                super().disconnect(*args, **kwargs)  # type: ignore[misc]
                 if channel._registered:
                     channel._on_connection_disconnect(self)
 

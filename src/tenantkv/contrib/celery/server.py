@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -66,6 +66,10 @@ class Server:
     def db(self) -> int:
         """The database's number."""
         return self.found.settings.server.db
+
+    def child(self, name: str) -> Server:
+        """Return the same server with the names of a sub-tenant."""
+        return replace(self, found=replace(self.found, namespace=self.namespace.child(name)))
 
     def pool(self, *, hook: type[Any] | None = None, **options: Any) -> Any:
         """Return a pool for this server.
@@ -189,8 +193,8 @@ def _translate(urls: list[str], options: Mapping[str, Any], *, secure: bool) -> 
     if "virtual_host" in parameters:
         parameters["db"] = parameters.pop("virtual_host").lstrip("/")
     if scheme == "tenantkv":
-        if not location.strip("/"):
-            if parameters:
+        if not location.partition("/")[0]:
+            if location.strip("/") or parameters:
                 raise ConfigurationError(
                     "a URL without a host takes the environment's server whole: put the database and the "
                     "parameters into TENANTKV_URL (only ?child= may stand in tenantkv://)"

@@ -66,6 +66,8 @@ class Transport(stock.Transport):
         options = client.transport_options
         self.options = read_options(options)
         self.server: Server = resolve(urls_of(client), options, tls=client.ssl)
+        if options.get("global_keyprefix"):
+            self.server = self.server.child(str(options["global_keyprefix"]))
         super().__init__(client, **kwargs)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:

@@ -46,4 +46,5 @@ def get_redis_connection(alias: str = "default", write: bool = True) -> TenantRe
     backend: Any = caches[alias]
     if not isinstance(backend, TenantCache):
         raise NotImplementedError(f"the cache {alias!r} is of another backend than TenantCache")
-    return backend.client.get_client(write)
+    client: TenantRedis = backend.client.get_client(write)
+    return client

@@ -184,10 +184,8 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
         """Delete what is under a key, and return whether there was something. One round trip."""
         return self._delete([key], version) > 0
 
-    def delete_many(  # type: ignore[override]
-        self, keys: Iterable[Any], version: int | None = None, client: Any = None
-    ) -> int | None:
-        """Delete what is under these keys; return how many there were, or ``None``. One round trip for 500."""
+    def delete_many(self, keys: Iterable[Any], version: int | None = None, client: Any = None) -> int | None:
+        """Delete what is under these keys; return how many there were, or ``None``. One round trip."""
         return self._delete(keys, version) or None
 
     def _delete(self, keys: Iterable[Any], version: int | None) -> int:

@@ -21,8 +21,10 @@ from tenantkv.contrib.django.backend import TenantCache
 from tenantkv.contrib.django.options import Options, read
 from tenantkv.errors import ConfigurationError, KeyringError, KeyringNotFoundError
 
-_UNSIGNED = ("django_redis.", "django_valkey.", "redis_cache.", "django.core.cache.backends.redis.")
-_UNSIGNED += ("django.core.cache.backends.memcached.", "django_prometheus.cache.backends.redis.")
+_UNSIGNED = (
+    *("django_redis.", "django_valkey.", "redis_cache.", "django.core.cache.backends.redis."),
+    *("django.core.cache.backends.memcached.", "django_prometheus.cache.backends.redis."),
+)
 _LOCAL = "django.core.cache.backends.locmem.LocMemCache"
 _SESSIONS_IN_CACHE = ("django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db")
 # One word after the other, as people call things.
@@ -154,7 +156,7 @@ def check_deployment(**_: Any) -> list[checks.CheckMessage]:
         elif backend == _LOCAL and (alias == "default" or alias == _session_alias()):
             found.append(
                 checks.Warning(
-                    f"{alias}: each worker has a LocMemCache of its own: what one deletes another still shows",
+                    f"{alias}: each worker has a LocMemCache of its own, and shows what another deleted",
                     hint=f'CACHES[{alias!r}]["BACKEND"] = "tenantkv.contrib.django.TenantCache"',
                     id="tenantkv.W004",
                 )

@@ -158,9 +158,7 @@ class Coroutines(Structures):
         """See `delete`."""
         return await self._adelete([key], version) > 0
 
-    async def adelete_many(  # type: ignore[override]
-        self, keys: Iterable[Any], version: int | None = None
-    ) -> int | None:
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> int | None:
         """See `delete_many`."""
         return await self._adelete(keys, version) or None
 

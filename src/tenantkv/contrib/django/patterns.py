@@ -66,7 +66,7 @@ class Patterns(Structures):
         found: list[str] = []
         try:
             client = self._store.client
-            names = client.keys(base.decode().translate(_GLOB).encode() + glob.encode())
+            names: Any = client.keys(base.decode().translate(_GLOB).encode() + glob.encode())
             for at in range(0, len(names), _PAGE):
                 alive = cache._wire.run(steps.live(shelf, names[at : at + _PAGE], cache._core.clock()))
                 found += [name[len(base) :].decode(errors="replace") for name in alive]

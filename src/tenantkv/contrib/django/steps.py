@@ -95,7 +95,8 @@ def _discard(core: Core, names: Sequence[bytes], keys: Sequence[bytes], locate: 
         ]
         if known:
             commands.append(("UNLINK", *(locate(known[0], key) for key in places)))
-        blobs, there, *more = _checked((yield Batch([*commands, *shelf.news(lot)])), len(commands))
+        replies = _checked((yield Batch([*commands, *shelf.news(lot)])), len(commands))
+        blobs, there, more = replies[0], replies[1], replies[3:]
         if looked:
             (entry,) = yield from ops.conclude(shelf, looked, (), blobs, core.clock())
             there = int(entry is not None and core.is_fresh(entry))

@@ -49,13 +49,15 @@ class Store:
     @cached_property
     def client(self) -> TenantRedis:
         """The client of the cache itself: it waits for `Options.patience`, and no longer."""
-        return self._once("client", lambda: self._connect(self._impatient(SafeRetry)))
+        found: TenantRedis = self._once("client", lambda: self._connect(self._impatient(SafeRetry)))
+        return found
 
     @cached_property
     def patient(self) -> TenantRedis:
         """A client as `tenantkv.connect` makes it, for those who ask for one."""
         namespace = self.client.namespace
-        return self._once("patient", lambda: self._connect({}, namespace))
+        found: TenantRedis = self._once("patient", lambda: self._connect({}, namespace))
+        return found
 
     @cached_property
     def structures(self) -> TenantRedis:
@@ -66,7 +68,8 @@ class Store:
     def main(self) -> Cache:
         """The cache."""
         client = self.client
-        return self._once("main", lambda: self._make(Cache, client, False))
+        found: Cache = self._once("main", lambda: self._make(Cache, client, False))
+        return found
 
     @cached_property
     def sessions(self) -> Cache:
@@ -74,7 +77,8 @@ class Store:
         if not self.options.seal_sessions:
             return self.main
         client = self.client
-        return self._once("sessions", lambda: self._make(Cache, client, True))
+        found: Cache = self._once("sessions", lambda: self._make(Cache, client, True))
+        return found
 
     def async_caches(self) -> AsyncCaches:
         """Return the caches of the running event loop."""

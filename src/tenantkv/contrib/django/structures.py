@@ -187,9 +187,7 @@ class Structures(Ground):
         """Store what `sunion` gives, and return how many they are. Not atomic."""
         return self._stored(destination, version, self.sunion(*keys, version=version))
 
-    def _combined(
-        self, combine: Callable[[set[bytes], set[bytes]], set[bytes]], keys: Iterable[Any], version: Version
-    ) -> set[Any]:
+    def _combined(self, combine: Callable[..., Any], keys: Iterable[Any], version: Version) -> set[Any]:
         """Combine sets here, as each one's members are sealed for itself. Two round trips."""
         names = [self._key(key, version).encode() for key in keys]
 

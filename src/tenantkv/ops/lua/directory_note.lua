@@ -10,7 +10,13 @@ if type(size) == 'table' or size > 2 * tonumber(ARGV[4]) then
   -- Another type, or filled by somebody who is not us.
   redis.call('UNLINK', KEYS[1])
 elseif size >= tonumber(ARGV[4]) and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
-  redis.call('HDEL', KEYS[1], unpack(redis.call('HRANDFIELD', KEYS[1], 2)))
+  local some = redis.pcall('HRANDFIELD', KEYS[1], 2)
+  -- Before Redis 6.2: the first that come.
+  if some.err then
+    local pairs_of = redis.call('HSCAN', KEYS[1], 0, 'COUNT', 2)[2]
+    some = {pairs_of[1], pairs_of[3]}
+  end
+  redis.call('HDEL', KEYS[1], unpack(some))
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])

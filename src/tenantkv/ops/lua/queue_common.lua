@@ -259,7 +259,9 @@ local function make_rare()
 
   -- Lanes of processes that are gone: a few at random whenever there is a new one.
   local function clear_old_lanes()
-    local some = call('HRANDFIELD', meta, 16, 'WITHVALUES')
+    local some = redis.pcall('HRANDFIELD', meta, 16, 'WITHVALUES')
+    -- Before Redis 6.2: the same few each time, until they are gone.
+    if some.err then some = call('HSCAN', meta, 0, 'COUNT', 16)[2] end
     for at = 1, #some, 2 do
       local stamp = string.sub(some[at], 1, 2) == 'c:' and string.match(some[at + 1], '^%d+|(%d+)|')
       if stamp and tonumber(stamp) < now - 3600000 then call('HDEL', meta, some[at]) end

@@ -32,7 +32,11 @@ end
 if not past and #ARGV > 9 then
   local asked, done, plain = {}, {}, true
   for at = 10, #ARGV, 2 do asked[#asked + 1] = ARGV[at] end
-  local scores = call('ZMSCORE', flight, unpack(asked))
+  local scores = redis.pcall('ZMSCORE', flight, unpack(asked))
+  if scores.err then
+    -- Before Redis 6.2.
+    for at, id in ipairs(asked) do scores[at] = call('ZSCORE', flight, id) end
+  end
   for at, id in ipairs(asked) do
     if holds(scores[at], ARGV[9 + at * 2]) then
       done[#done + 1] = id
