@@ -141,9 +141,10 @@ queue = tenantkv.connect().queue("cli", on_loss="raise", visibility=30)
 
 @queue.handler
 def handle(message):
-    print("begin", message.value, flush=True)
+    # In one write each: lines of other threads come in between.
+    print(f"begin {message.value}\\n", end="", flush=True)
     time.sleep(0.3)
-    print("end", message.value, flush=True)
+    print(f"end {message.value}\\n", end="", flush=True)
 """
 
 
@@ -163,7 +164,7 @@ def test_the_command_line_stops_gracefully(place: Neighbourhood, tmp_path: Path)
     begun, ended = output.count("begin "), output.count("end ")
     numbers = queue.metrics()
     # What was begun was finished and acknowledged; what was only fetched is there for others at once.
-    assert begun == ended == numbers.totals["acknowledged"] and numbers.in_flight == 0
+    assert begun == ended == numbers.totals["acknowledged"] and numbers.in_flight == 0, output
     assert numbers.ready == 40 - ended
 
 
