@@ -17,7 +17,7 @@ import redis
 from benchmarks.timing import table
 from tenantkv.transport import redis_py
 
-NAMES = ("overhead", "startup", "registry", "secrets", "seal", "lock", "celery", "queue", "cache")
+NAMES = ("overhead", "startup", "registry", "secrets", "seal", "lock", "celery", "queue", "cache", "django")
 
 
 def main() -> int:

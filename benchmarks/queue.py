@@ -100,8 +100,8 @@ def run(*, rounds: int = 25, quick: bool = False, only: str = "") -> list[Measur
 def _commands(url: str) -> Iterator[tuple[str, dict[str, Callable[[], object]], int]]:
     namespace = Namespace(Keyring.generate(os.urandom(96)))
     kv = tenantkv.connect(url, namespace=namespace)
-    signed = Queue(kv, "signed", plaintext_ok=REASON)
-    sealed = Queue(kv, "sealed", seal=True)
+    signed = Queue(kv, "signed", seal=False, plaintext_ok=REASON)
+    sealed = Queue(kv, "sealed")
     bare, hand = Bare(url, namespace), ByHand(url)
     again = Bare(url, Namespace(Keyring.generate(os.urandom(96))))
 
@@ -193,7 +193,7 @@ def _peers() -> Iterator[tuple[str, Callable[[str, int], Contestant]]]:
 @contextlib.contextmanager
 def _tenantkv(url: str, amount: int, prefetch: int = 1) -> Iterator[Callable[[], object]]:
     kv = tenantkv.connect(url, namespace=Namespace(Keyring.generate(os.urandom(96))))
-    queue = Queue(kv, "bench", plaintext_ok=REASON)
+    queue = Queue(kv, "bench")
 
     def once() -> None:
         for _ in range(amount):
@@ -207,7 +207,7 @@ def _tenantkv(url: str, amount: int, prefetch: int = 1) -> Iterator[Callable[[],
 @contextlib.contextmanager
 def _prefetching(url: str, amount: int) -> Iterator[Callable[[], object]]:
     kv = tenantkv.connect(url, namespace=Namespace(Keyring.generate(os.urandom(96))))
-    queue = Queue(kv, "bench", plaintext_ok=REASON)
+    queue = Queue(kv, "bench")
 
     def once() -> None:
         queue.send_many([VALUE] * amount)
@@ -224,7 +224,7 @@ def _prefetching(url: str, amount: int) -> Iterator[Callable[[], object]]:
 def _tenantkv_asyncio(url: str, amount: int) -> Iterator[Callable[[], object]]:
     loop = asyncio.new_event_loop()
     kv = tenantkv.asyncio.connect(url, namespace=Namespace(Keyring.generate(os.urandom(96))))
-    queue = AsyncQueue(kv, "bench", plaintext_ok=REASON)
+    queue = AsyncQueue(kv, "bench")
 
     async def once() -> None:
         for _ in range(amount):

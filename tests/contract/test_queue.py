@@ -388,13 +388,13 @@ def test_bad_values_and_bad_receipts(place: Place) -> None:
 
 
 def test_secrets_are_refused_or_sealed(place: Place) -> None:
-    queue = place.queue()
+    queue = place.queue(seal=False)
     secret = {"password": "tr0ub4dor&3xyz"}
     with pytest.raises(PlaintextRefusedError):
         queue.send(secret)
     queue.send(secret, plaintext_ok="a test account")
     queue.send(Secret("correct horse"))
-    sealed = place.queue("sealed", seal=True)
+    sealed = place.queue("sealed")
     sealed.send(secret)
     assert [each.value for each in queue.receive_many(5)] == [secret, "correct horse"]
     assert sealed.receive().value == secret
@@ -407,11 +407,13 @@ def test_secrets_are_refused_or_sealed(place: Place) -> None:
     assert sealed.receive() is None and sealed.peek("dead")[0].why == "unreadable"
 
 
-def test_a_sealed_namespace_seals(place: Place) -> None:
-    queue = place.queue(client=place.client().using(seal=True))
-    queue.send({"password": "tr0ub4dor&3xyz"})
-    assert queue.receive().value == {"password": "tr0ub4dor&3xyz"}
-    assert b"tr0ub4dor" not in b"".join(place.operator.hvals(place.wire("bodies")))
+def test_a_namespace_that_signs_signs(place: Place) -> None:
+    queue = place.queue(client=place.client().using(seal=True, mode="sign"))
+    with pytest.raises(PlaintextRefusedError):
+        queue.send({"password": "tr0ub4dor&3xyz"})
+    queue.send({"colour": "blue as can be"})
+    assert b"blue as can be" in b"".join(place.operator.hvals(place.wire("bodies")))
+    assert queue.receive().value == {"colour": "blue as can be"}
 
 
 def test_pickles_only_where_asked(place: Place) -> None:

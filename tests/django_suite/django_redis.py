@@ -31,7 +31,6 @@ EXEMPTIONS = {
     "test_primary_replica_switching": "replicas are found by Sentinel or a Cluster, and not named",
     "test_primary_replica_switching_with_index": "the same",
     "test_close_client": "is about django-redis's own client, which is mocked",
-    "test_close_uninitialized_client": "the same",
     "test_close_with_signal_parameter": "the same; close() takes the parameter",
     "test_hash_key_structure_in_redis": "where a hash lies is not what make_key() says",
     "test_lock": "asks for a cache key of the lock's name: locks lie elsewhere, so that clear() frees none",

@@ -56,6 +56,7 @@ class Tool:
             **kept,
             "TENANTKV_URL": self.url,
             "TENANTKV_SECRET_KEYRING": self.namespace.keyring.dump(compact=True),
+            "TOOL_KV_URL": self.server.tcp_url,
             "TOOL_NAME": self.name,
             "TOOL_OPTIONS": json.dumps(self.options),
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{Path(__file__).parent}",

@@ -15,7 +15,8 @@ from tenantkv.contrib.celery import configure, counters
 app = Celery("tool")
 configure(app, **json.loads(os.environ.get("TOOL_OPTIONS", "{}")))
 
-kv = tenantkv.connect()
+# Not through the proxy that a test may have put in front of the broker.
+kv = tenantkv.connect(os.environ["TOOL_KV_URL"])
 
 
 @app.task(bind=True)
@@ -24,6 +25,12 @@ def who(self: Any, token: str = "") -> list[str]:
     if token:
         kv.incr(f"ran:{token}")
     return [os.environ.get("TOOL_NAME", ""), token]
+
+
+@app.task(acks_late=True, ignore_result=True)
+def count(token: str) -> None:
+    """Count the runs of `token`; a worker that dies meanwhile has not done it."""
+    kv.incr(f"ran:{token}")
 
 
 @app.task

@@ -54,7 +54,7 @@ def test_tls_is_verified(server, tmp_path):
     url = f"tenantkv+rediss://127.0.0.1:{terminator.port}/0"
     try:
         round_trip(application(f"{url}?ssl_ca_certs={cert}"))
-        with pytest.raises(Exception, match="(?i)certificate"):
+        with pytest.raises(Exception, match=r"(?i)certificate"):
             application(url).connection_for_write().ensure_connection(max_retries=1, timeout=5)
         app = Celery("tool", set_as_current=False)
         app.conf.broker_use_ssl = app.conf.redis_backend_use_ssl = {

@@ -140,8 +140,8 @@ class TestEveryCommand:
         pair.close()
         assert compared > 120
 
-    def test_with_hidden_names(self, any_server: RealServer, namespace: Namespace, protocol: int) -> None:
-        pair = Pair(any_server, namespace, names="hidden", protocol=protocol, registry=False)
+    def test_with_hidden_names(self, any_server: RealServer, namespace: Namespace) -> None:
+        pair = Pair(any_server, namespace, names="hidden", protocol=3, registry=False)
         compared = 0
         for shape in SHAPES:
             if name_of(shape) in OF_STORED_BYTES | NOT_WITH_HIDDEN_NAMES or is_refused(pair, shape):
@@ -169,7 +169,12 @@ class TestEveryCommand:
 
     @pytest.mark.parametrize("story", STORIES)
     @pytest.mark.parametrize(
-        "said", [{}, {"names": "hidden"}, {"mode": "sign"}], ids=["", "hidden", "signed"]
+        "said",
+        [
+            pytest.param({}, id="sealed"),
+            pytest.param({"names": "hidden"}, id="hidden"),
+            pytest.param({"mode": "sign"}, id="signed", marks=pytest.mark.slow),
+        ],
     )
     def test_stories(
         self, any_server: RealServer, namespace: Namespace, protocol: int, story: str, said: Any
@@ -350,13 +355,15 @@ class TestBlockingAndTransactions:
         )
         kv.rpush("q1", "one", "two", "three")
         kv.zadd("z1", {"low": 1, "high": 9})
-        assert tuple(kv.blpop(["none", "q1"], 1)) == (b"q1", b"one")
+        popped: Any = kv.blpop(["none", "q1"], 1)
+        assert tuple(popped) == (b"q1", b"one")
         assert (
             kv.blmove("q1", "q2", 1, "LEFT", "RIGHT") == b"two" and kv.brpoplpush("q1", "q2", 1) == b"three"
         )
         assert set(kv.lrange("q2", 0, -1)) == {b"two", b"three"}
-        assert list(kv.bzpopmin(["none", "z1"], 1)) == [b"z1", b"low", 1.0]
-        assert list(kv.bzpopmax("z1", 1)) == [b"z1", b"high", 9.0]
+        lowest: Any = kv.bzpopmin(["none", "z1"], 1)
+        highest: Any = kv.bzpopmax("z1", 1)
+        assert list(lowest) == [b"z1", b"low", 1.0] and list(highest) == [b"z1", b"high", 9.0]
         assert kv.blpop("none", 0.05) is None
         if any_server.product != "redis" or any_server.version_info >= (7,):
             kv.rpush("q3", "x")
@@ -646,7 +653,8 @@ class TestSharing:
             assert server.operator().info("commandstats")["cmdstat_get"]["calls"] == before
             # A neighbour's forgery invalidates the copy; it is not taken.
             server.operator().set(namespace.wire_name(b"a"), "forged")
-            wait_for("the invalidation", lambda: outcome(kv.get, "a")[0] == "refused" or _fails(kv.get, "a"))
+            # Once only: after any error redis-py's cache waits in vain for the next reply.
+            wait_for("the invalidation", lambda: _fails(kv.get, "a"))
             writer.set("a", "new")
             wait_for("the new value", lambda: outcome(kv.get, "a") == ("value", b"new"))
             kv.close()

@@ -102,8 +102,7 @@ def describe(environ: Mapping[str, str], *, namespace: str | None = None) -> Sho
         url=settings.redacted_url,
         url_source=settings.url_source,
         placement=settings.placement,
-        registry=settings.registry
-        or (protection.names == "hidden" and not settings.is_registry_chosen),
+        registry=settings.registry or (protection.names == "hidden" and not settings.is_registry_chosen),
         seal=protection.mode if protection.seal else "no",
         names=protection.names,
         plaintext=protection.plaintext,

@@ -45,7 +45,7 @@ class QueueCore:
         make_message: the class of received messages.
         make_sent: the class of sent ones.
         owner: the queue that received messages belong to.
-        seal: whether values are encrypted; as the namespace does if left out.
+        seal: whether values are encrypted: yes if left out, unless the namespace only signs.
         plaintext_ok: why values may be readable though they look like secrets.
         on_loss: what to do about losses: ``warn``, ``raise`` or a function.
         journal: where unconfirmed sends are noted.

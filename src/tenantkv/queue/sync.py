@@ -34,7 +34,7 @@ class Queue:
         client: a :class:`tenantkv.TenantRedis`.
         name: the queue's own name. The server sees a keyed hash of it.
         settings: how it behaves; all programs that use it should say the same.
-        seal: whether messages are encrypted; as the namespace does if left out. They are authenticated
+        seal: whether messages are encrypted: yes, unless the namespace only signs. They are authenticated
             in any case, and bound to the queue and their id.
         plaintext_ok: why messages may be readable by everybody though they look like secrets.
         on_loss: what to do when the server has lost messages: ``warn``, ``raise`` or a function that

@@ -125,4 +125,5 @@ def protection_of(client: Any) -> tuple[bool, Policy | None, str | None]:
     """Return what a client's namespace says: whether to seal, what looks at readable values, an excuse."""
     protection = client.namespace.protection
     policy: Policy | None = None if protection.plaintext == "off" else client.protector.policy
-    return protection.seal and protection.mode == "seal", policy, protection.plaintext_ok
+    is_readable = protection.seal and protection.mode == "sign"
+    return not is_readable, policy, protection.plaintext_ok

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from kombu.connection import Connection as KombuConnection
 from kombu.exceptions import ChannelError as KombuChannelError
 from kombu.transport import redis, virtual
 from kombu.utils import json
 
 Channel: Any = redis.Channel
+Connection: Any = KombuConnection
 ChannelError: Any = KombuChannelError
 QoS: Any = virtual.QoS
 REFRESH_BINDING: str = redis.REFRESH_BINDING

@@ -135,8 +135,15 @@ class Store:
         # A client's own time-outs bound it; a task's waiting has to be bounded as a whole.
         timeout = options.patience if kind is AsyncCache else None
         cache = kind(client, name, timeout=timeout, **more, **options.settings)
+        core = cache._core
         # One set of counters for all of them, whatever loop and thread.
-        cache._core.stats = self.stats
+        core.stats = self.stats
+        if kind is AsyncCache:
+            # What a loop has learnt must not end with it: that the server is away, what it has not heard
+            # of, and under which stamp entries count.
+            sync = self.sessions if for_sessions else self.main
+            core.shelf, core.owed = sync._core.shelf, sync._core.owed
+            cache._wire.breaker, cache._wire._owed = sync._wire.breaker, sync._core.owed
         return cache
 
 

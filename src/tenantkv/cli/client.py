@@ -1,0 +1,120 @@
+"""The client of commands that talk to the server: from the environment and keyring, as ``connect()``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tenantkv.config import resolve
+from tenantkv.errors import ConfigurationError, TenantKVError
+
+#: Nothing to show or do: there is no such key, or something was left.
+LEFT = 3
+
+
+class ServerError(TenantKVError):
+    """What the server, or the way to it, has said; free of wire names."""
+
+
+def add_target_arguments(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
+    """Add what these commands share: whose names, and how to print.
+
+    The server's URL comes from the environment only, since other users can read a command line.
+    """
+    parser.add_argument(
+        "--child",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="of that child namespace; give it again for a grandchild",
+    )
+    parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+@contextmanager
+def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[Any]:
+    """Give a client for the namespace and server in use.
+
+    The registry is on unless the environment says no: without it a server that has no SCAN could list
+    nothing, and what these commands write would not be listed either.
+
+    Args:
+        arguments: with what `add_target_arguments` has added.
+        reveal: whether sealed values are shown, or something that stands for them.
+
+    Raises:
+        ServerError: the server, or the way to it, failed.
+        ConfigurationError: there is no URL in the environment.
+    """
+    # Here, as help and completion need no client.
+    from redis.exceptions import RedisError
+
+    from tenantkv.transport.connect import connect
+
+    settings = resolve(environ=os.environ, namespace=arguments.namespace)
+    if settings.url_source == "default":
+        raise ConfigurationError(
+            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask"
+        )
+    registry = None if settings.is_registry_chosen else True
+    client: Any = None
+    try:
+        client = connect(namespace=arguments.namespace, registry=registry, protocol=2, decode_responses=False)
+        made = client
+        for name in arguments.child:
+            client = client.child(name)
+        if not reveal:
+            from tenantkv.cli.veil import veil
+
+            veil(client.namespace)
+        try:
+            yield client
+        finally:
+            made.close()
+    except TenantKVError:
+        # A refusal is an error of redis-py's as well.
+        raise
+    except RedisError as error:
+        raise ServerError(f"the server: {error}") from None
+
+
+def own_name(text: str) -> bytes:
+    """Return an own name in the bytes that the shell gave."""
+    return os.fsencode(text)
+
+
+def as_text(data: bytes) -> str:
+    """Return bytes for a report; those that are not UTF-8 appear as lone surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def registrar_of(client: Any) -> Any:
+    """Return the registry that a client keeps, or ``None``."""
+    if hasattr(client, "_registrars"):  # A Cluster's client has no single pool.
+        return client._registrars.get(client.namespace)
+    return client.connection_pool.registrars.get(client.namespace)
+
+
+def seconds(value: float | None) -> str:
+    """Return a time for people, in the unit that suits it."""
+    if value is None:
+        return "-"
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if value >= 2 * length:
+            return f"{value / length:.1f} {unit}"
+    return f"{value:.0f} s"
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes for people."""
+    if count is None:
+        return "-"
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count:.0f} B"
