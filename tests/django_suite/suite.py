@@ -15,6 +15,9 @@ from asgiref.sync import async_to_sync
 from django.core.cache import cache, caches
 from django.test import TestCase, override_settings
 
+from tenantkv.contrib.django import loops
+from tenantkv.contrib.django.sessions import SessionStore
+
 BACKEND = "tenantkv.contrib.django.TenantCache"
 OURS = {"BACKEND": BACKEND, "LOCATION": os.environ["SUITE_URL"]}
 if os.environ.get("SUITE_SEAL"):
@@ -85,6 +88,10 @@ class AsyncLoop(_Async):
 
     def setUp(self) -> None:
         self.loop = asyncio.new_event_loop()
+        # From the first call on without a thread.
+        patch = mock.patch.object(loops, "YOUTH", 0)
+        patch.start()
+        self.addCleanup(patch.stop)
         super().setUp()
         self.addCleanup(self._end)
 
@@ -123,3 +130,9 @@ _SESSIONS = ("CacheSessionTests", "CacheDBSessionTests", "CacheDBSessionWithTime
 for _module, _names in ((ct, _MIDDLEWARE), (st, _SESSIONS), (tt, ("CacheTagTests", "CacheTests"))):
     for _name in _names:
         globals()[f"Our{_name}"] = _repointed(getattr(_module, _name))
+
+
+class OurEngineTests(OurCacheSessionTests):  # type: ignore[name-defined]  # noqa: F821
+    """Our session engine, by the tests of Django's."""
+
+    backend = SessionStore

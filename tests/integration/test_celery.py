@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery import Celery, chord, group, signature
 
-from tests.integration.celery_place import Tool, tool
+from tests.integration.celery_place import ROOT, Tool, tool
 from tests.neighbourhood import wait_for
 from tests.servers import start_tcp
 
@@ -194,6 +194,29 @@ def test_a_worker_without_its_keyring_stops_with_a_clear_error(one, tmp_path):
     )
     assert done.returncode != 0
     assert "tenantkv init" in done.stderr + done.stdout
+
+
+def test_the_example(one, server, tmp_path):
+    environment = one.environment()
+    environment["PYTHONPATH"] += os.pathsep + str(ROOT / "examples")
+    environment["TENANTKV_URL"] = server.tcp_url + "/9"
+    log = (tmp_path / "log").open("wb")
+    command = [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "-P", "solo"]
+    worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / "celery_tasks.py")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == "words: 3\n", done.stderr
+    finally:
+        worker.kill()
+        worker.wait()
+        log.close()
 
 
 def test_settings_alone_are_enough(one):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import redis
@@ -253,3 +256,16 @@ def test_a_wrong_setting_stops_the_start(cls, namespace):
         cls("redish://localhost", namespace=namespace)
     with pytest.raises((ValueError, TypeError)):
         cls("redis://localhost/0?prefix=x", namespace=namespace)
+
+
+def test_the_example(shared_server, namespace):
+    environment = {**os.environ, "TENANTKV_SECRET_KEYRING": namespace.keyring.dump(compact=True)}
+    example = Path(__file__).resolve().parents[2] / "examples" / "channels_chat.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example), shared_server.url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "member 0 hears: hello\nmember 1 hears: hello\n", done.stderr

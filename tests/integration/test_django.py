@@ -18,8 +18,9 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 
 from tenantkv import Keyring, Namespace, PlaintextRefusedError, Secret
-from tenantkv.contrib.django import TenantCache, get_redis_connection, signals
+from tenantkv.contrib.django import TenantCache, get_redis_connection, loops, signals
 from tenantkv.contrib.django.ground import UnpicklableError
+from tenantkv.contrib.django.loops import YOUTH
 from tenantkv.contrib.django.stores import forget_stores
 from tenantkv.errors import ForbiddenCommandError
 from tests.cutting_proxy import CuttingProxy
@@ -91,7 +92,10 @@ def writes() -> dict[str, Callable[[Any, bytes, bytes], object]]:
 
 @pytest.mark.parametrize("seal", [False, True])
 @pytest.mark.parametrize("what", writes())
-def test_what_a_neighbour_writes_is_a_miss(world: World, what: str, seal: bool) -> None:
+def test_what_a_neighbour_writes_is_a_miss(
+    world: World, what: str, seal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "YOUTH", 0)
     cache = world.cache(seal=seal)
     cache.set("n", 5)
     cache.set("other", ["admin"])
@@ -368,6 +372,8 @@ async def test_a_hundred_tasks_compute_once(world: World) -> None:
     cache = world.cache(single_flight=True)
     computed: list[int] = []
 
+    await grown_up(cache)
+
     async def compute() -> int:
         computed.append(1)
         await asyncio.sleep(0.05)
@@ -386,8 +392,25 @@ def calls(world: World, command: str) -> int:
     return int(world.raw.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
+def test_a_loop_for_each_request_opens_no_connections(world: World) -> None:
+    cache = world.cache()
+    cache.set("a", 1)
+    before = connections(world)
+    for _ in range(20):
+        assert async_to_sync(cache.aget_many)(["a", "b"]) == {"a": 1}
+        assert asyncio.run(cache.aget("a")) == 1
+    assert connections(world) == before
+
+
+async def grown_up(cache: TenantCache) -> None:
+    """Make the running loop worth connections of its own."""
+    for _ in range(YOUTH):
+        await cache.aget("nothing")
+
+
 async def test_coroutines_are_native(world: World) -> None:
     cache = world.cache()
+    await grown_up(cache)
     await cache.aset_many({f"k{n}": n for n in range(100)})
     before = calls(world, "mget"), connections(world)
     found = await cache.aget_many([f"k{n}" for n in range(100)])
@@ -412,14 +435,21 @@ def test_connections_end_with_their_loop(world: World) -> None:
     cache = world.cache()
     cache.set("a", 1)
     clients = int(world.raw.info("clients")["connected_clients"])
+
+    async def often() -> list[Any]:
+        return [await cache.aget("a") for _ in range(YOUTH + 2)]
+
+    before = connections(world)
     for _ in range(10):
-        assert asyncio.run(cache.aget("a")) == 1
-        assert async_to_sync(cache.aget)("a") == 1
+        assert set(asyncio.run(often())) == {1}
+        assert set(async_to_sync(often)()) == {1}
         loop = asyncio.new_event_loop()
-        assert loop.run_until_complete(cache.aget("a")) == 1
+        assert set(loop.run_until_complete(often())) == {1}
         # Closed without a word, as tests do.
         loop.close()
-    assert asyncio.run(cache.aget("a")) == 1
+    assert set(asyncio.run(often())) == {1}
+    # One for each loop that lived on, so not all of these were served by threads.
+    assert connections(world) - before == 31
     left = int(world.raw.info("clients")["connected_clients"]) - clients
     assert left <= 2
     assert len(cache._store._loops._kept) <= 1
@@ -490,6 +520,24 @@ def every_method(cache: TenantCache) -> list[tuple[str, Callable[[], Any], Any]]
 
 
 def check_every_method(cache: TenantCache) -> None:
+    _check_every_method(cache)
+
+    async def in_a_loop_of_its_own() -> None:
+        await grown_up(cache)
+        assert await cache.aget("a", 1) == 1 and await cache.aget_many(["a"]) == {}
+        assert await cache.aset("a", 1) is False and await cache.aadd("a", 1) is False
+        assert await cache.aset_many({"a": 1}) == ["a"] and await cache.adelete("a") is False
+        assert await cache.atouch("a") is False and await cache.ahas_key("a") is False
+        assert await cache.aclear() is False and await cache.aget_or_set("a", lambda: 3) == 3
+        for call in (cache.aincr, cache.aincr_version):
+            with pytest.raises(ValueError, match="not found"):
+                await call("a")
+        assert len(cache._store._loops._kept) == 1
+
+    asyncio.run(in_a_loop_of_its_own())
+
+
+def _check_every_method(cache: TenantCache) -> None:
     for name, call, answer in every_method(cache):
         got = call()
         assert got == answer and type(got) is type(answer), (name, got)
@@ -588,6 +636,7 @@ def test_a_server_that_hangs_costs_one_time_out() -> None:
 async def test_a_server_that_hangs_is_one_time_out_for_tasks() -> None:
     with hanging() as (url, received):
         cache = World(url, None).cache(patience=0.05)
+        cache._store._loops._calls[asyncio.get_running_loop()] = YOUTH
         assert await cache.aget("a") is None
         asked = len(received)
         cache._store.async_caches().main._wire.breaker._again_at = float("inf")
@@ -679,3 +728,45 @@ def test_debug_toolbar_like_wrappers_see_own_names(world: World) -> None:
     assert cache.get("a") == 1 and asyncio.run(cache.aget("a")) == 1 and cache.incr("a") == 2
     assert asyncio.run(cache.ahas_key("a"))
     assert [key for _, key in seen if key != "a"] == []
+
+
+@pytest.mark.parametrize(
+    "engine", ["django.contrib.sessions.backends.cache", "tenantkv.contrib.django.sessions"]
+)
+def test_sessions_in_an_outage(world: World, engine: str) -> None:
+    from importlib import import_module
+
+    from django.test import override_settings
+
+    backend = {"BACKEND": "tenantkv.contrib.django.TenantCache", "LOCATION": world.url}
+    made = {"default": {**backend, "OPTIONS": {"namespace": world.namespace}}}
+    with override_settings(CACHES=made, SESSION_ENGINE=engine):
+        from django.core.cache import cache
+
+        store = import_module(engine).SessionStore
+        session = store()
+        session["user"] = "alice"
+        session.save()
+        key = session.session_key
+        breaker = cache._store.main._wire.breaker
+        begun = store(key)
+        assert begun["user"] == "alice"
+        breaker.fail()
+        breaker._again_at = float("inf")
+        away = store(key)
+        assert away.get("user") is None
+        away["note"] = 1
+        away.save()
+        assert away.session_key
+        newcomer = store()
+        newcomer["note"] = 2
+        newcomer.save()
+        assert newcomer.session_key
+        if engine.startswith("tenantkv"):
+            assert away.session_key == key
+            begun["more"] = 1
+            begun.save()
+        breaker._again_at = 0
+        assert store(away.session_key).get("note") is None
+        # Nothing of what was there is lost, for whoever still has the old key.
+        assert store(key)["user"] == "alice"

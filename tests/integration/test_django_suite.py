@@ -28,7 +28,7 @@ _REST = (
     *("OurCacheUtils", "OurPrefixedCacheUtils", "OurCacheHEADTest", "OurCacheI18nTest"),
     *("OurPrefixedCacheI18nTest", "OurCacheMiddlewareTest", "OurTestWithTemplateResponse"),
     *("OurCacheHandlerTest", "OurCacheSessionTests", "OurCacheDBSessionTests"),
-    *("OurCacheDBSessionWithTimeZoneTests", "OurCacheTagTests", "OurCacheTests"),
+    *("OurCacheDBSessionWithTimeZoneTests", "OurCacheTagTests", "OurCacheTests", "OurEngineTests"),
 )
 # Part -> its words, how many pass at the least with Django 4.2, and whether all is sealed.
 PARTS = {
@@ -38,6 +38,11 @@ PARTS = {
     "async, one loop": ([f"{_SUITE}.AsyncLoop"], 48, False),
     "middleware, sessions, templates": ([f"{_SUITE}.{name}" for name in _REST], 180, False),
 }
+SLOW = ["sync-sealed", "async, a loop a call"]
+QUICK = [name for name in PARTS if name not in SLOW]
+
+# They wait for time-outs of a second or two, a few dozen times.
+pytestmark = pytest.mark.timeout(300)
 
 
 def start(module: str, url: str, result: Path, words: list[str], **variables: str) -> subprocess.Popen[str]:
@@ -65,40 +70,57 @@ def server() -> Iterator[RealServer]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def results(server: RealServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Run all parts, and return what came of each."""
+def run(parts: list[str], url: str, place: Path, *, with_django_redis: bool = False) -> dict[str, Any]:
+    """Run parts at the same time, and return what came of each."""
     obtain()
-    django_redis.obtain()
-    place = tmp_path_factory.mktemp("django")
-    files = {name: place / f"{at}.json" for at, name in enumerate([*PARTS, "django-redis"])}
-    running = {
-        name: start(
-            "tests.django_suite.run", server.url, files[name], words, **({"SUITE_SEAL": "1"} if seal else {})
-        )
-        for name, (words, _, seal) in PARTS.items()
-    }
-    running["django-redis"] = start("tests.django_suite.django_redis", server.url, files["django-redis"], [])
+    running = {}
+    for name in parts:
+        words, _, is_sealed = PARTS[name]
+        sealed = {"SUITE_SEAL": "1"} if is_sealed else {}
+        running[name] = start("tests.django_suite.run", url, place / f"{len(running)}.json", words, **sealed)
+    if with_django_redis:
+        django_redis.obtain()
+        result = place / f"{len(running)}.json"
+        running["django-redis"] = start("tests.django_suite.django_redis", url, result, [])
     found: dict[str, Any] = {}
-    for name, process in running.items():
+    for at, (name, process) in enumerate(running.items()):
         try:
-            output, _ = process.communicate(timeout=110)
+            output, _ = process.communicate(timeout=280)
         finally:
             process.kill()
-        assert files[name].exists(), output[-4000:]
-        found[name] = json.loads(files[name].read_text())
+        assert (place / f"{at}.json").exists(), output[-4000:]
+        found[name] = json.loads((place / f"{at}.json").read_text())
     return found
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_djangos_own_tests_pass(part: str, results: dict[str, Any]) -> None:
-    found = results[part]
+@pytest.fixture(scope="module")
+def results(server: RealServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run(QUICK, server.url, tmp_path_factory.mktemp("django"), with_django_redis=True)
+
+
+@pytest.fixture(scope="module")
+def slow_results(server: RealServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run(SLOW, server.url, tmp_path_factory.mktemp("django"))
+
+
+def check(part: str, found: dict[str, Any]) -> None:
     assert found["failed"] == {}
     assert len(found["passed"]) >= PARTS[part][1]
     unexplained = [
         name for name in found["skipped"] if not any(fnmatch(name, pattern) for pattern in EXEMPTIONS)
     ]
     assert unexplained == []
+
+
+@pytest.mark.parametrize("part", QUICK)
+def test_djangos_own_tests_pass(part: str, results: dict[str, Any]) -> None:
+    check(part, results[part])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", SLOW)
+def test_djangos_own_tests_pass_in_other_ways(part: str, slow_results: dict[str, Any]) -> None:
+    check(part, slow_results[part])
 
 
 def test_django_redis_own_tests_pass(results: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ TIERS = {
     "__main__": 4,
     "cli": 4,
     "contrib": 4,
+    "doctor": 4,
 }
 
 IMPURE = {"asyncio", "os", "random", "redis", "secrets", "socket", "threading", "time"}

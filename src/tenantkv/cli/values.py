@@ -1,12 +1,9 @@
-"""``tenantkv get``, ``set``, ``ttl``, ``expire``, ``del``, ``rename``, ``type``, ``dump`` and ``load``.
-
-One key at a time, in own names. Values come from standard input and never from the command line, which
-other users can read.
-"""
+"""``tenantkv get``, ``ttl``, ``type`` and ``dump``: look at one key; `values_change` has what writes."""
 
 from __future__ import annotations
 
 import argparse
+import base64
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +12,9 @@ from typing import Any, NamedTuple
 from tenantkv.cli import output
 from tenantkv.cli.client import LEFT, add_target_arguments, as_text, own_name, seconds, talking
 from tenantkv.cli.replies import plain, shown
-from tenantkv.cli.seal import read_input
-from tenantkv.envelope import LARGEST_VALUE_BYTES
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops.effects import Batch, Command
 from tenantkv.ops.values import Contents, read
-
-#: Of a dump: a value and what the server writes around it.
-_LARGEST_DUMP_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +40,6 @@ class ValueReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeReport:
-    """What was done.
-
-    Attributes:
-        action: ``set``, ``expire``, ``del``, ``rename`` or ``load``.
-        names: the own names that it was about.
-        changed: how many keys are different now.
-    """
-
-    action: str
-    names: tuple[str, ...]
-    changed: int
-
-
-@dataclass(frozen=True, slots=True)
 class FactReport:
     """One thing about a key.
 
@@ -75,6 +52,19 @@ class FactReport:
     name: str
     type: str
     ttl: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DumpReport:
+    """A key in the server's own form.
+
+    Attributes:
+        name: its own name.
+        dump: what DUMP gives, in base64.
+    """
+
+    name: str
+    dump: str
 
 
 class Action(NamedTuple):
@@ -99,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     return ACTIONS[arguments.command].run(arguments)
 
 
-def _add_name(parser: argparse.ArgumentParser) -> None:
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a key."""
     parser.add_argument("name", metavar="KEY", help="own name")
 
 
@@ -107,7 +98,7 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_get(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
+    add_name(parser)
     parser.add_argument("field", metavar="FIELD", nargs="?", help="one field of a hash")
     parser.add_argument("--reveal", action="store_true", help="show sealed values")
     parser.add_argument(
@@ -141,20 +132,12 @@ def _get(arguments: argparse.Namespace) -> int:
 
 
 def _field(client: Any, name: bytes, field: bytes) -> Contents:
-    kind, ttl, value = client.run(_several(("TYPE", name), ("PTTL", name), ("HGET", name, field)))
+    kind, ttl, value = client.run(several(("TYPE", name), ("PTTL", name), ("HGET", name, field)))
     if isinstance(value, Exception):
         raise value
     rows = [] if value is None else [(value,)]
     # Shown as the one value that it is.
     return Contents("string" if kind == b"hash" else "none", ttl / 1000 if ttl >= 0 else None, 1, rows)
-
-
-def _several(*commands: tuple[Any, ...]) -> Any:
-    return (yield Batch(commands))
-
-
-def _one(*words: Any) -> Any:
-    return (yield Command(words))
 
 
 def describe(name: bytes, found: Contents) -> ValueReport:
@@ -178,66 +161,13 @@ def _write_value(value: bytes) -> None:
         sys.stdout.buffer.write(value)
 
 
-# set
-
-
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
-    parser.add_argument("field", metavar="FIELD", nargs="?", help="one field of a hash")
-    parser.add_argument("--ttl", metavar="SECONDS", type=_time_to_live, help="expire after so many seconds")
-    parser.add_argument("--keep-ttl", action="store_true", help="leave the TTL that the key has")
-    parser.add_argument("--only-new", action="store_true", help="only if there is no such key")
-    parser.add_argument("--seal", action="store_true", help="seal this value, as tenantkv.Secret does")
-    parser.add_argument(
-        "--plaintext-ok", metavar="REASON", help="why it may be stored in clear though it looks like a secret"
-    )
-    parser.add_argument("--line", action="store_true", help="without the newline at the end of the input")
-
-
-def _set(arguments: argparse.Namespace) -> int:
-    if arguments.ttl is not None and arguments.keep_ttl:
-        raise ConfigurationError("give either --ttl or --keep-ttl")
-    if arguments.field is not None and (arguments.ttl is not None or arguments.keep_ttl):
-        raise ConfigurationError("a field has no TTL of its own: use 'tenantkv expire' for the key")
-    value: Any = read_input(LARGEST_VALUE_BYTES)
-    if arguments.line:
-        value = value.removesuffix(b"\n").removesuffix(b"\r")
-    name = own_name(arguments.name)
-    with talking(arguments) as connected:
-        client = connected
-        if arguments.seal:
-            from tenantkv.secret import Secret
-
-            value = Secret(value)
-        if arguments.plaintext_ok:
-            client = client.using(plaintext_ok=arguments.plaintext_ok)
-        if arguments.field is not None:
-            words = ["HSETNX" if arguments.only_new else "HSET", name, own_name(arguments.field), value]
-            reply = client.execute_command(*words)
-            changed = int(bool(reply) or not arguments.only_new)
-        else:
-            changed = _set_string(client, arguments, name, value)
-    return _report_change(arguments, [name], changed)
-
-
-def _set_string(client: Any, arguments: argparse.Namespace, name: bytes, value: Any) -> int:
-    done = client.set(
-        name,
-        value,
-        px=None if arguments.ttl is None else max(1, round(arguments.ttl * 1000)),
-        keepttl=arguments.keep_ttl,
-        nx=arguments.only_new,
-    )
-    return int(bool(done))
-
-
 # ttl and type
 
 
 def _fact(arguments: argparse.Namespace) -> int:
     name = own_name(arguments.name)
     with talking(arguments) as client:
-        kind, ttl = client.run(_several(("TYPE", name), ("PTTL", name)))
+        kind, ttl = client.run(several(("TYPE", name), ("PTTL", name)))
     for reply in (kind, ttl):
         if isinstance(reply, Exception):
             raise reply
@@ -257,138 +187,34 @@ def _fact(arguments: argparse.Namespace) -> int:
     return 0 if is_there else LEFT
 
 
-# expire, del, rename
-
-
-def _time_to_live(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("it is a number of seconds") from None
-    if not 0 < value < 1e10:
-        raise argparse.ArgumentTypeError("it is a number of seconds, greater than 0")
-    return value
-
-
-def _add_expire(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
-    when = parser.add_mutually_exclusive_group(required=True)
-    when.add_argument("seconds", metavar="SECONDS", type=_time_to_live, nargs="?", help="from now")
-    when.add_argument("--never", action="store_true", help="make it immortal")
-
-
-def _expire(arguments: argparse.Namespace) -> int:
-    name = own_name(arguments.name)
-    with talking(arguments) as client:
-        if arguments.never:
-            changed = client.run(_one("PERSIST", name))
-            # Immortal already is what was asked for.
-            changed = changed or client.run(_one("EXISTS", name))
-        else:
-            changed = client.run(_one("PEXPIRE", name, max(1, round(arguments.seconds * 1000))))
-    return _report_change(arguments, [name], changed)
-
-
-def _add_del(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="KEY", nargs="+", help="own names, no globs; see 'tenantkv clear'")
-
-
-def _del(arguments: argparse.Namespace) -> int:
-    names = [own_name(name) for name in arguments.names]
-    changed = 0
-    with talking(arguments) as client:
-        for start in range(0, len(names), 500):
-            replies = client.run(_several(*[("UNLINK", name) for name in names[start : start + 500]]))
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-                changed += reply
-    return _report_change(arguments, names, changed)
-
-
-def _add_rename(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
-    parser.add_argument("new", metavar="NEW", help="its new own name")
-    parser.add_argument("--overwrite", action="store_true", help="also if there is a key of that name")
-
-
-def _rename(arguments: argparse.Namespace) -> int:
-    from redis.exceptions import ResponseError
-
-    name, new = own_name(arguments.name), own_name(arguments.new)
-    with talking(arguments) as client:
-        if not client.run(_one("EXISTS", name)):
-            output.note("There is no such key.")
-            return LEFT
-        try:
-            changed = client.run(_one("RENAME" if arguments.overwrite else "RENAMENX", name, new))
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            changed = 0
-    return _report_change(arguments, [name, new], int(bool(changed)))
-
-
-# dump and load
+# dump
 
 
 def _dump(arguments: argparse.Namespace) -> int:
     if sys.stdout.isatty() and not arguments.json:
         raise ConfigurationError("a dump is binary: send it to a file or program")
     with talking(arguments) as client:
-        data = client.run(_one("DUMP", own_name(arguments.name)))
+        data = client.run(one("DUMP", own_name(arguments.name)))
     if data is None:
         output.note("There is no such key.")
         return LEFT
     if arguments.json:
-        import base64
-
-        output.print_json({"name": arguments.name, "dump": base64.b64encode(data).decode()})
+        report = DumpReport(as_text(own_name(arguments.name)), base64.b64encode(data).decode())
+        output.print_json(report)
     else:
         sys.stdout.buffer.write(data)
     return 0
 
 
-def _add_load(parser: argparse.ArgumentParser) -> None:
-    _add_name(parser)
-    parser.add_argument("--ttl", metavar="SECONDS", type=_time_to_live, help="expire after so many seconds")
-    parser.add_argument("--overwrite", action="store_true", help="also if there is a key of that name")
+def several(*commands: tuple[Any, ...]) -> Any:
+    """Send some commands in one round trip: an operation that returns their replies."""
+    return (yield Batch(commands))
 
 
-def _load(arguments: argparse.Namespace) -> int:
-    from redis.exceptions import ResponseError
+def one(*words: Any) -> Any:
+    """Send one command: an operation that returns its reply."""
+    return (yield Command(words))
 
-    name, data = own_name(arguments.name), read_input(_LARGEST_DUMP_BYTES)
-    milliseconds = 0 if arguments.ttl is None else max(1, round(arguments.ttl * 1000))
-    replace = ("REPLACE",) if arguments.overwrite else ()
-    with talking(arguments) as client:
-        try:
-            client.run(_one("RESTORE", name, milliseconds, data, *replace))
-        except ResponseError as error:
-            if "BUSYKEY" in str(error):
-                output.note("There is a key of that name; --overwrite replaces it.")
-                return LEFT
-            raise
-    return _report_change(arguments, [name], 1)
-
-
-def _report_change(arguments: argparse.Namespace, names: list[bytes], changed: int) -> int:
-    report = ChangeReport(arguments.command, tuple(map(as_text, names)), changed)
-    if arguments.json:
-        output.print_json(report)
-    elif arguments.command == "del":
-        output.print_text(f"{changed} deleted")
-    elif changed:
-        output.print_text("done")
-    else:
-        output.note(_UNCHANGED.get(arguments.command, "There is no such key."))
-    return 0 if changed else LEFT
-
-
-_UNCHANGED = {
-    "set": "Not set, as there is one already.",
-    "rename": "Not renamed, as there is a key of the new name; --overwrite replaces it.",
-}
 
 ACTIONS = {
     "get": Action(
@@ -399,50 +225,17 @@ ACTIONS = {
         _add_get,
         _get,
     ),
-    "set": Action(
-        "Store standard input in a key, or in one field of a hash.",
-        "examples:\n  printf hello | tenantkv set greeting --ttl 3600\n"
-        "  tenantkv set picture < picture.png\n  tenantkv set token --seal --line < token.txt\n\n"
-        "What looks like a secret is refused unless it is sealed (--seal) or --plaintext-ok tells why it is "
-        "none.\n",
-        _add_set,
-        _set,
-    ),
     "ttl": Action(
         "Show for how long a key stays.",
         "example:\n  tenantkv ttl user:7\n",
-        _add_name,
+        add_name,
         _fact,
     ),
-    "expire": Action(
-        "Let a key expire, or never.",
-        "examples:\n  tenantkv expire user:7 3600\n  tenantkv expire user:7 --never\n",
-        _add_expire,
-        _expire,
-    ),
-    "del": Action(
-        "Delete keys by name.",
-        "examples:\n  tenantkv del user:7 user:8\n  tenantkv keys 'tmp:*' --null | xargs -0 tenantkv del\n",
-        _add_del,
-        _del,
-    ),
-    "rename": Action(
-        "Give a key another name. Sealed values are bound to their name, and can move in a context only.",
-        "example:\n  tenantkv rename report:draft report:final\n",
-        _add_rename,
-        _rename,
-    ),
-    "type": Action("Show a key's type.", "example:\n  tenantkv type user:7\n", _add_name, _fact),
+    "type": Action("Show a key's type.", "example:\n  tenantkv type user:7\n", add_name, _fact),
     "dump": Action(
         "Write a key in the server's own form (DUMP) to standard output. Sealed values stay sealed.",
         "example:\n  tenantkv dump board > board.dump\n\nFor several keys with their TTLs: tenantkv export\n",
-        _add_name,
+        add_name,
         _dump,
-    ),
-    "load": Action(
-        "Make a key of what 'tenantkv dump' wrote, from standard input. The server trusts what it is given.",
-        "example:\n  tenantkv load board --ttl 3600 < board.dump\n",
-        _add_load,
-        _load,
     ),
 }

@@ -34,7 +34,7 @@ class TenantCache(BaseCache):
         client: a :class:`tenantkv.TenantRedis`; otherwise one is connected.
         name: the cache's; caches of one name share their entries.
         default_timeout: seconds; 0 is for ever, as far as `allow_forever` goes.
-        ignore_delete_many_errors: see cachelib.
+        ignore_delete_many_errors: taken as cachelib's backends do; ``on_outage="raise"`` is what raises.
         url: as for `tenantkv.connect`, where there is no `client`.
         allow_forever: whether 0 as a time-out is for ever, and not ``longest_ttl`` (30 days).
         on_event: see `tenantkv.cache.Cache`, as for all the `settings`: ``seal``, ``near``, ``codec`` ...
@@ -72,12 +72,13 @@ class TenantCache(BaseCache):
         self.ignore_delete_many_errors = ignore_delete_many_errors
         longest = settings.get("longest_ttl", CacheSettings().longest_ttl)
         self._longest: float = FOREVER if allow_forever else longest
+        usual: dict[str, Any] = {"codec": "pickle", "jitter": 0.0, "ttl": min(300.0, longest)}
         #: The cache below.
         self.cache = Cache(
             tenantkv.connect(url) if client is None else client,
             name,
             on_event=Logged(name, on_event),
-            **{"codec": "pickle", "jitter": 0.0, "ttl": min(300.0, longest), **settings},
+            **{**usual, **settings},
         )
 
     # Reading
@@ -147,16 +148,10 @@ class TenantCache(BaseCache):
     def delete_many(self, *keys: str) -> list[Any]:
         """Delete values, and return the keys that are gone: all, or none. One round trip for up to 500.
 
-        Raises:
-            RuntimeError: the server is away, and `ignore_delete_many_errors` is false. They are deleted as
-                soon as it is back.
+        What a server that is away does not hear is the first thing that it hears when it is back.
         """
         self.cache.delete_many(keys)
-        if not self.cache.is_away:
-            return list(keys)
-        if not self.ignore_delete_many_errors:
-            raise RuntimeError(f"{len(keys)} keys could not be deleted yet: the server is away")
-        return []
+        return [] if self.cache.is_away else list(keys)
 
     def unlink(self, *keys: str) -> int:
         """Delete values, and return how many there were; what Flask-Caching's Redis backend has."""
@@ -194,7 +189,9 @@ class TenantCache(BaseCache):
         if isinstance(timeout, datetime.timedelta):
             return timeout.total_seconds()
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"a time-out is a number of seconds or a timedelta, not a {type(timeout).__name__}")
+            raise TypeError(
+                f"a time-out is a number of seconds or a timedelta, not a {type(timeout).__name__}"
+            )
         return timeout
 
     def __repr__(self) -> str:

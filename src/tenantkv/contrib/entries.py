@@ -1,4 +1,4 @@
-"""What plug-ins need of a cache beside its methods: a value with its TTL, and log lines of what went wrong."""
+"""What plug-ins need of a cache beside its methods: a value with its TTL, and log lines of failures."""
 
 from __future__ import annotations
 

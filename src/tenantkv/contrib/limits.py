@@ -16,9 +16,18 @@ from redis.exceptions import RedisError
 
 import tenantkv
 from tenantkv.cache.aio_wire import AsyncWire
+from tenantkv.cache.breaker import Breaker
 from tenantkv.cache.owed import Owed
 from tenantkv.cache.wire import Wire
-from tenantkv.contrib.limits_windows import PATIENCE, SCHEMES, Windows, options_of, server_url, whole
+from tenantkv.contrib.limits_windows import (
+    ASYNC_SCHEMES,
+    PATIENCE,
+    SCHEMES,
+    Windows,
+    options_of,
+    server_url,
+    whole,
+)
 from tenantkv.contrib.loop_clients import LoopClients
 from tenantkv.ops.effects import Command, Operation
 from tenantkv.ops.rate_limit import LARGEST_LIMIT
@@ -124,17 +133,20 @@ class AsyncTenantStorage(AsyncStorage, AsyncMovingWindowSupport, AsyncSlidingWin
     The arguments are the same, with ``async+`` in front of the URI; a `client` is an asyncio one.
     """
 
-    STORAGE_SCHEME = [f"async+{scheme}" for scheme in SCHEMES]
+    STORAGE_SCHEME = ASYNC_SCHEMES
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         client, rest = options_of(options)
-        self._wires: LoopClients[AsyncWire] = LoopClients(
-            lambda made: AsyncWire(made, PATIENCE, _nothing_owed()),
-            client=client,
-            url=server_url(uri),
-            **rest,
-        )
+        # One for all loops: otherwise each new one would wait for a server that is away.
+        breaker = Breaker()
+
+        def make(made: Any) -> AsyncWire:
+            wire = AsyncWire(made, PATIENCE, _nothing_owed())
+            wire.breaker = breaker
+            return wire
+
+        self._wires: LoopClients[AsyncWire] = LoopClients(make, client=client, url=server_url(uri), **rest)
         self._windows = Windows(self._wires.namespace)
 
     @property

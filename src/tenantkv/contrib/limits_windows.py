@@ -40,6 +40,7 @@ SCHEMES = [
     *(f"tenantkv+{kind}" for kind in ("redis", "rediss", "valkey", "valkeys", "unix", "sentinel")),
     *(f"tenantkv+{kind}" for kind in ("redis+cluster", "rediss+cluster", "embedded", "memory")),
 ]
+ASYNC_SCHEMES = [f"async+{scheme}" for scheme in SCHEMES]
 #: Seconds to wait for the server.
 PATIENCE = 0.5
 #: Seconds after which a process looks whether another one has reset all limits.
@@ -105,7 +106,7 @@ class Windows:
         if amount > limit:
             return False
         name = yield from self._name("moving", key)
-        decision = yield from rate_limit.hit(name, _rate(limit, expiry), amount, _call_id())
+        decision = yield from rate_limit.hit(name, _rate(max(1, limit), expiry), amount, _call_id())
         return decision.allowed
 
     def look(self, key: str, limit: int, expiry: float) -> Operation[tuple[int, float]]:
@@ -159,7 +160,7 @@ def _call_id() -> bytes:
 
 
 def whole(found: tuple[int, float], expiry: int) -> tuple[int, float, int, float]:
-    """Return what a moving window holds in the form of a sliding window counter: all is in the present one."""
+    """Return what a moving window holds as a sliding window counter: all is in the present one."""
     count, left = found
     # Below the window's length, by which limits divides.
     return 0, 0.0, count, min(left, expiry - 0.001) if count else 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import tenantkv.asyncio
+from tenantkv.cache import AsyncCache
 from tenantkv.contrib.channels_messages import LoopStates
 from tenantkv.namespace import Namespace
 
@@ -59,6 +60,41 @@ class LoopClients(Generic[Made]):
         options = {name: value for name, value in self._options.items() if name not in _IDENTITY}
         client = tenantkv.asyncio.connect(self._url, namespace=self.namespace, **options)
         return _State(client, self._make(client))
+
+
+class LoopCaches(LoopClients[AsyncCache]):
+    """One `AsyncCache` for each event loop. They share what they know of the server, and their counters.
+
+    Otherwise each new loop would wait for a server that is away, and what one loop has still to delete
+    would be forgotten with it.
+
+    Args:
+        name: the caches'.
+        settings: theirs; see `AsyncCache`.
+        client: see `LoopClients`, as for `url` and `options`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        *,
+        client: Any = None,
+        url: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._first: AsyncCache | None = None
+
+        def make(made: Any) -> AsyncCache:
+            cache = AsyncCache(made, name, **settings)
+            if self._first is None:
+                self._first = cache
+            core, wire = self._first._core, self._first._wire
+            cache._core.stats, cache._core.owed = core.stats, core.owed
+            cache._wire.breaker, cache._wire._owed = wire.breaker, core.owed
+            return cache
+
+        super().__init__(make, client=client, url=url, **options)
 
 
 class _State(Generic[Made]):

@@ -32,20 +32,68 @@ class Advisory:
 
 ADVISORIES: tuple[Advisory, ...] = (
     Advisory("redis", "CVE-2022-24735", "run code in the scripts of other tenants", ((6, 2, 7), (7, 0, 0))),
-    Advisory("redis", "CVE-2024-31449", "take the server over by a script", ((6, 2, 16), (7, 2, 6), (7, 4, 1))),
-    Advisory("redis", "CVE-2024-46981", "take the server over by a script", ((6, 2, 17), (7, 2, 7), (7, 4, 2))),
-    Advisory("redis", "CVE-2025-21605", "use up the server's memory without logging in", ((6, 2, 18), (7, 2, 8), (7, 4, 3))),
-    Advisory("redis", "CVE-2025-32023, CVE-2025-48367", "corrupt the server's memory, or keep others out", ((6, 2, 19), (7, 2, 10), (7, 4, 5), (8, 0, 3))),
-    Advisory("redis", "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819", "take the server over by a script, or run code as other tenants", ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2))),
-    Advisory("redis", "CVE-2026-23479, CVE-2026-25243, CVE-2026-23631", "take the server over", ((7, 2, 14), (7, 4, 9), (8, 2, 6), (8, 4, 3), (8, 6, 3)), since=(7, 2, 0)),
-    Advisory("valkey", "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819", "take the server over by a script, or run code as other tenants", ((7, 2, 11), (8, 0, 6), (8, 1, 4))),
-    Advisory("valkey", "CVE-2026-56684, CVE-2026-63639", "take the server over", ((7, 2, 14), (8, 0, 10), (8, 1, 9), (9, 0, 5), (9, 1, 1))),
+    Advisory(
+        "redis", "CVE-2024-31449", "take the server over by a script", ((6, 2, 16), (7, 2, 6), (7, 4, 1))
+    ),
+    Advisory(
+        "redis", "CVE-2024-46981", "take the server over by a script", ((6, 2, 17), (7, 2, 7), (7, 4, 2))
+    ),
+    Advisory(
+        "redis",
+        "CVE-2025-21605",
+        "use up the server's memory without logging in",
+        ((6, 2, 18), (7, 2, 8), (7, 4, 3)),
+    ),
+    Advisory(
+        "redis",
+        "CVE-2025-32023, CVE-2025-48367",
+        "corrupt the server's memory, or keep others out",
+        ((6, 2, 19), (7, 2, 10), (7, 4, 5), (8, 0, 3)),
+    ),
+    Advisory(
+        "redis",
+        "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819",
+        "take the server over by a script, or run code as other tenants",
+        ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    ),
+    Advisory(
+        "redis",
+        "CVE-2026-23479, CVE-2026-25243, CVE-2026-23631",
+        "take the server over",
+        ((7, 2, 14), (7, 4, 9), (8, 2, 6), (8, 4, 3), (8, 6, 3)),
+        since=(7, 2, 0),
+    ),
+    Advisory(
+        "valkey",
+        "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819",
+        "take the server over by a script, or run code as other tenants",
+        ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+    ),
+    Advisory(
+        "valkey",
+        "CVE-2026-56684, CVE-2026-63639",
+        "take the server over",
+        ((7, 2, 14), (8, 0, 10), (8, 1, 9), (9, 0, 5), (9, 1, 1)),
+    ),
 )
 
 #: Versions that Debian, Ubuntu and Red Hat keep, with fixes that do not show in the number.
 DISTRIBUTIONS: frozenset[tuple[str, str]] = frozenset(
     {
-        *(("redis", version) for version in ("5.0.3", "5.0.7", "5.0.14", "6.0.16", "6.2.7", "7.0.12", "7.0.15", "7.2.4", "8.0.2")),
+        *(
+            ("redis", version)
+            for version in (
+                "5.0.3",
+                "5.0.7",
+                "5.0.14",
+                "6.0.16",
+                "6.2.7",
+                "7.0.12",
+                "7.0.15",
+                "7.2.4",
+                "8.0.2",
+            )
+        ),
         *(("valkey", version) for version in ("7.2.5", "7.2.8", "8.0.1", "8.1.1", "8.1.4")),
     }
 )

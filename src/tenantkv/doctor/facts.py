@@ -1,4 +1,4 @@
-"""What there is to know about a server: asked once, in a handful of round trips, and then judged without it."""
+"""What there is to know about a server: asked once, and then judged without it."""
 
 from __future__ import annotations
 

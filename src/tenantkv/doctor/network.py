@@ -105,7 +105,7 @@ def check_access(facts: Facts, settings: Settings) -> Iterator[Finding]:
             "warn",
             "everybody who can reach the server can use it",
             f"no password, user: {who}",
-            "Tenants are kept apart by names that nobody can guess, and by seals; the server does nothing for it.",
+            "What keeps tenants apart is names that nobody can guess, and seals; not the server.",
             "nothing to do if that is what was offered; an ACL rule for your prefix would make it firm",
         )
     yield latency(facts.pings)

@@ -15,8 +15,7 @@ _REMEDIES = {
     "content": "seal values (seal=True, or 'tenantkv init --seal' for a new namespace) and hide names",
     "names": "seal values, and hide names if they tell anything; ask the operator to take the commands away",
     "logs": "hide names, and keep commands small: the registry, caches and queues of tenantkv do",
-    "messages": "publish nothing that is secret; where a listener acts on it, use a queue, whose messages are "
-    "authenticated",
+    "messages": "publish nothing secret; where a listener acts on it, use a queue, which is authentic",
     "service": "keep here only what can be made again; use queues with a journal for what cannot",
 }
 
@@ -97,7 +96,7 @@ def version(facts: Facts) -> Finding:
         "warn" if is_kept else "fail",
         "published advisories concern this version",
         f"{shown}: {', '.join(row.names for row in open_ones)}" + (f" ({note})" if is_kept else ""),
-        f"Going by its number, whoever may connect can {what}. Then nothing on it is safe but what is sealed.",
+        f"By its number, whoever may connect can {what}. Then nothing is safe but what is sealed.",
         "ask the operator which fixes it has" if is_kept else "ask the operator to update the server",
     )
 
@@ -135,8 +134,10 @@ def exposure(row: Exposure, facts: Facts, tenant: Tenant | None) -> Finding:
     """Judge what neighbours can do with some commands."""
     offered = [name for name in row.commands if facts.has(name)]
     if not offered:
-        missing = "not offered" if facts.commands else "not known"
-        return Finding(row.check, "ok", f"not so, or not known: {row.title}", f"{missing}: {', '.join(row.commands)}")
+        known = bool(facts.commands)
+        title = f"not here: {row.title}" if known else f"not known: {row.title}"
+        evidence = f"{'not offered' if known else 'not told'}: {', '.join(row.commands)}"
+        return Finding(row.check, "ok", title, evidence)
     severity = _reached(row, tenant)
     evidence = f"offered: {', '.join(offered)}"
     if facts.is_restricted:
@@ -196,7 +197,9 @@ def eviction(facts: Facts) -> Finding:
     policy = facts.info.get("maxmemory_policy", "")
     limit = facts.number("maxmemory")
     evicted = facts.info.get("evicted_keys", "0")
-    evidence = f"maxmemory_policy:{policy or 'unknown'}, maxmemory:{facts.info.get('maxmemory_human') or limit}, "
+    evidence = (
+        f"maxmemory_policy:{policy or 'unknown'}, maxmemory:{facts.info.get('maxmemory_human') or limit}, "
+    )
     evidence += f"evicted_keys:{evicted}"
     if limit == 0:
         return Finding(
@@ -221,9 +224,9 @@ def eviction(facts: Facts) -> Finding:
         "warn",
         f"{which} may be evicted when neighbours fill the memory",
         evidence,
-        "A lock can be lost while it is held, and messages of a queue can be lost. tenantkv notices and tells.",
-        "compare fencing numbers where a lock guards data; keep queues in use or kept alive, and use a journal "
-        "for what must not be lost (docs: lock, queue)",
+        "A lock can be lost while it is held, and so can messages of a queue. tenantkv tells.",
+        "compare fencing numbers where a lock guards data; keep queues alive, and use a journal for what "
+        "must not be lost",
     )
 
 
@@ -251,7 +254,7 @@ def persistence(facts: Facts) -> Finding:
         "warn",
         "a restart loses the latest writes, or all",
         evidence or "not told",
-        "After a restart data may be minutes or hours old: acknowledged messages come back, sent ones are gone.",
+        "After a restart data may be hours old: acknowledged messages come back, sent ones are gone.",
         "keep here only what can be made again, and a journal for queues",
     )
 

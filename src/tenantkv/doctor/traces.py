@@ -46,7 +46,9 @@ def _prefix(check: str, replies: dict[str, Any], tenant: Tenant) -> Finding:
     shown = [f"{name}: {entries}" for name, entries in found.items() if entries]
     if not shown:
         looked = sum(len(reply) for reply in replies.values() if isinstance(reply, (list, tuple)))
-        return Finding(check, "ok", f"your prefix does not stand in {where}", f"{looked} entries were looked at")
+        return Finding(
+            check, "ok", f"your prefix does not stand in {where}", f"{looked} entries were looked at"
+        )
     return Finding(
         check,
         "warn" if tenant.hides and tenant.seals else "fail",
@@ -58,7 +60,7 @@ def _prefix(check: str, replies: dict[str, Any], tenant: Tenant) -> Finding:
             if tenant.hides and tenant.seals
             else "Whoever knows it can name your keys: read what is in clear, change it, delete it."
         ),
-        "take the prefix for known: seal values and hide names, and move to a new namespace when you can; find "
+        "take the prefix for known: seal values, hide names, and move to a new namespace when you can; find "
         "the command and make it smaller or quicker",
     )
 

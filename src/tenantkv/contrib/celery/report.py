@@ -111,15 +111,15 @@ def workers(channel: Any, *, patience: float = 1.0) -> list[str]:
 
     client = channel.connection.client
     app = _application(client.hostname, client.transport_options)
-    answers = Control(app).ping(timeout=patience)
+    answers: Any = Control(app).ping(timeout=patience)
     app.close()
-    return sorted(name for answer in answers for name in answer)
+    return sorted(name for answer in answers or () for name in answer)
 
 
 def _application(url: str, options: Any) -> Any:
     from celery import Celery
 
-    app = Celery("tenantkv", broker=url, set_as_current=False)
+    app: Any = Celery("tenantkv", broker=url, set_as_current=False)
     app.conf.broker_transport_options = dict(options)
     app.conf.broker_url = url if url.startswith("tenantkv") else f"tenantkv+{url}"
     return app

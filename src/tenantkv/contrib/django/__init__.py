@@ -11,6 +11,7 @@
     steps.py        what the cache primitive does not do by itself
     reports.py      log lines, signals and counters of what went wrong; signals.py
     locks.py        locks without a database
+    sessions.py     a session engine that outlasts an outage
     checks.py       manage.py check; apps.py, management/: for INSTALLED_APPS
 
 Nothing here needs settings to be imported.

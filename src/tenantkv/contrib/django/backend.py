@@ -103,7 +103,8 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
                 return cache.get(name, MISS) is MISS
             return self._delete([key], version) > 0 or not xx
         if nx:
-            return self._write(cache, [name], lambda: cache.add(name, value, ttl))
+            is_added = self._write(cache, [name], lambda: cache.add(name, value, ttl))
+            return is_added or self._is_session_unheard(key)
         if xx:
             return self._write(cache, [name], lambda: cache._do(steps.replace(cache._core, name, value, ttl)))
         return self._write(cache, [name], lambda: cache.set(name, value, ttl))
@@ -184,7 +185,7 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
         """Delete what is under a key, and return whether there was something. One round trip."""
         return self._delete([key], version) > 0
 
-    def delete_many(self, keys: Iterable[Any], version: int | None = None, client: Any = None) -> int | None:
+    def delete_many(self, keys: Iterable[Any], version: int | None = None, client: Any = None) -> Any:
         """Delete what is under these keys; return how many there were, or ``None``. One round trip."""
         return self._delete(keys, version) or None
 

@@ -26,7 +26,10 @@ _UNSIGNED = (
     *("django.core.cache.backends.memcached.", "django_prometheus.cache.backends.redis."),
 )
 _LOCAL = "django.core.cache.backends.locmem.LocMemCache"
-_SESSIONS_IN_CACHE = ("django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db")
+_SESSIONS_IN_CACHE = (
+    *("django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db"),
+    "tenantkv.contrib.django.sessions",
+)
 # One word after the other, as people call things.
 _WORDS = re.compile(r"[A-Za-z]{2,}\d*(?:[-_.](?:[A-Za-z]+\d*|\d+))*\Z")
 _FEWEST_BITS = 80

@@ -1,10 +1,12 @@
 """The asyncio half of `TenantCache`: Django's a*-methods, without a thread in between.
 
-Each event loop has connections of its own, which its tasks share, and which are closed with it.
+Each event loop that lives for more than a few calls has connections of its own, which its tasks share, and
+which are closed with it; see `loops`.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pickle
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -21,6 +23,22 @@ from tenantkv.contrib.django.stores import AsyncCaches
 from tenantkv.contrib.django.structures import Structures
 from tenantkv.errors import CodecError, PlaintextRefusedError, RefusedError
 
+Method = Callable[..., Any]
+
+
+def _native(method: Method) -> Method:
+    """Have the first calls in each loop go through the sync method of that name, in a thread."""
+    name = method.__name__[1:]
+
+    @functools.wraps(method)
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._store.is_young_loop():
+            # The class's: what somebody put around the instance's own has seen this call already.
+            return await sync_to_async(getattr(type(self), name))(self, *args, **kwargs)
+        return await method(self, *args, **kwargs)
+
+    return call
+
 
 class Coroutines(Structures):
     """The part of `TenantCache` for asyncio; each is the twin of the method without the ``a``."""
@@ -29,6 +47,7 @@ class Coroutines(Structures):
         caches: AsyncCaches = self._store.async_caches()
         return caches.sessions if type(key) is str and key.startswith(SESSIONS) else caches.main
 
+    @_native
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """See `get`."""
         name = self._key(key, version)
@@ -37,6 +56,7 @@ class Coroutines(Structures):
         except RedisError as error:
             return self._missed(error, default)
 
+    @_native
     async def aget_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """See `get_many`: one command for up to 500."""
         found: dict[Any, Any] = {}
@@ -48,9 +68,13 @@ class Coroutines(Structures):
             found.update((names[name], value) for name, value in values.items())
         return found
 
+    @_native
     async def ahas_key(self, key: Any, version: int | None = None) -> bool:
-        """Say whether there is a value; sets, hashes and sorted sets are for the sync methods."""
-        return await self.aget(key, MISS, version) is not MISS
+        """See `has_key`."""
+        if await self.aget(key, MISS, version) is not MISS:
+            return True
+        # Sets, hashes and sorted sets are for the sync methods, and this one is seldom asked about them.
+        return bool(await sync_to_async(self._on)(key, version, "exists", answer=0))
 
     def _asorted(self, keys: Iterable[Any], version: int | None) -> list[tuple[AsyncCache, dict[str, Any]]]:
         found: dict[int, tuple[AsyncCache, dict[str, Any]]] = {}
@@ -59,6 +83,7 @@ class Coroutines(Structures):
             found.setdefault(id(cache), (cache, {}))[1][self._key(key, version)] = key
         return list(found.values())
 
+    @_native
     async def aset(
         self,
         key: Any,
@@ -77,7 +102,8 @@ class Coroutines(Structures):
                 return await cache.get(name, MISS) is MISS
             return await self._adelete([key], version) > 0 or not xx
         if nx:
-            return await self._awrite(cache, value, [name], lambda: cache.add(name, value, ttl))
+            is_added = await self._awrite(cache, value, [name], lambda: cache.add(name, value, ttl))
+            return is_added or self._is_session_unheard(key)
         if xx:
             core = cache._core
             return await self._awrite(
@@ -91,6 +117,7 @@ class Coroutines(Structures):
         """See `add`."""
         return await self.aset(key, value, timeout, version, nx=True)
 
+    @_native
     async def aset_many(
         self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[Any]:
@@ -144,6 +171,7 @@ class Coroutines(Structures):
         except CodecError as error:
             raise UnpicklableError(str(error)) from None
 
+    @_native
     async def atouch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """See `touch`."""
         ttl = self._ttl(timeout)
@@ -154,11 +182,13 @@ class Coroutines(Structures):
         except RedisError as error:
             return self._missed(error, False)
 
+    @_native
     async def adelete(self, key: Any, version: int | None = None) -> bool:
         """See `delete`."""
         return await self._adelete([key], version) > 0
 
-    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> int | None:
+    @_native
+    async def adelete_many(self, keys: Iterable[Any], version: int | None = None) -> Any:
         """See `delete_many`."""
         return await self._adelete(keys, version) or None
 
@@ -171,6 +201,7 @@ class Coroutines(Structures):
                 self._missed(error, 0)
         return count
 
+    @_native
     async def aincr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """See `incr`: atomic, and the time-out stays."""
         try:
@@ -185,6 +216,7 @@ class Coroutines(Structures):
         """See `decr`."""
         return await self.aincr(key, -delta, version)
 
+    @_native
     async def aincr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """See `incr_version`."""
         version = self.version if version is None else version
@@ -202,6 +234,7 @@ class Coroutines(Structures):
         """See `decr_version`."""
         return await self.aincr_version(key, -delta, version)
 
+    @_native
     async def aclear(self) -> bool:
         """See `clear`."""
         caches: AsyncCaches = self._store.async_caches()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
@@ -36,8 +35,8 @@ class Ground(BaseCache):
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
         super().__init__(params)
         self._store: Store = store_of(server, params)
-        reverse = params.get("REVERSE_KEY_FUNCTION") or _own_key
-        self.reverse_key: Callable[[str], str] = reverse if callable(reverse) else import_string(reverse)
+        reverse: Any = params.get("REVERSE_KEY_FUNCTION") or _own_key
+        self.reverse_key: Any = reverse if callable(reverse) else import_string(reverse)
 
     # Keys and time-outs
 
@@ -58,6 +57,13 @@ class Ground(BaseCache):
         return read_timeout(timeout, options.longest_ttl, allow_forever=options.allow_forever)
 
     # Failures
+
+    def _is_session_unheard(self, key: Any) -> bool:
+        """Say whether a new session that was not stored counts as stored: the server is away.
+
+        Django's engine tries ten thousand keys otherwise, and answers 500. No page is to fail for that.
+        """
+        return type(key) is str and key.startswith(SESSIONS) and self._store.main.is_away
 
     def _missed(self, error: Exception, answer: Value) -> Value:
         """Answer as if nothing were there, unless an outage is to be raised.

@@ -1,16 +1,21 @@
 """Something for each event loop, closed at the loop's end.
 
 A connection belongs to the loop in which it was opened. Under ASGI there is one loop for as long as the
-process lives; under WSGI Django runs each asynchronous view in a loop of its own, and connections that
-outlived it would pile up.
+process lives; under WSGI Django runs each asynchronous view in a loop of its own. To open a connection for
+such a one costs more than what it is for, so the first calls of each loop go through a thread and the
+connections that threads share, as Django's own backends do it with all calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
+
+#: Calls after which a loop is worth connections of its own.
+YOUTH = 8
 
 
 class Loops:
@@ -24,6 +29,18 @@ class Loops:
         self._make = make
         self._lock = threading.Lock()
         self._kept: dict[asyncio.AbstractEventLoop, tuple[Any, Any]] = {}
+        self._calls: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+
+    def is_young(self) -> bool:
+        """Count a call in the running loop, and say whether it is one of the first there."""
+        loop = asyncio.get_running_loop()
+        if loop in self._kept:
+            return False
+        calls = self._calls.get(loop, 0)
+        if calls >= YOUTH:
+            return False
+        self._calls[loop] = calls + 1
+        return True
 
     def running(self) -> Any:
         """Return what belongs to the running loop.

@@ -94,6 +94,7 @@ class Options:
         allow_forever: whether ``None`` as a time-out means for ever, and not the ceiling.
         seal_sessions: whether sessions are sealed and their names hidden, whatever the rest is.
         near: see `Cache`.
+        longest_ttl: the ceiling of all time-outs, in seconds.
         settings: of `CacheSettings`.
         connect: arguments of `tenantkv.connect`.
         connection: arguments for each connection.
@@ -106,14 +107,10 @@ class Options:
     allow_forever: bool
     seal_sessions: bool
     near: bool | Near
+    longest_ttl: float
     settings: Mapping[str, Any]
     connect: Mapping[str, Any]
     connection: Mapping[str, Any]
-
-    @property
-    def longest_ttl(self) -> float:
-        """The ceiling of all time-outs, in seconds."""
-        return float(self.settings.get("longest_ttl", CacheSettings().longest_ttl))
 
     @property
     def raises(self) -> bool:
@@ -141,7 +138,7 @@ def read(location: object, params: Mapping[str, Any]) -> Options:
         raise ImproperlyConfigured("CACHES: on_outage='stale' serves what is near, so it needs 'near'")
     patience = options.get("patience", PATIENCE)
     try:
-        CacheSettings(**settings, ttl=0.001, timeout=patience)
+        checked = CacheSettings(**settings, ttl=0.001, timeout=patience)
     except ConfigurationError as error:
         raise ImproperlyConfigured(f"CACHES: {error}") from None
     if patience is None:
@@ -159,6 +156,7 @@ def read(location: object, params: Mapping[str, Any]) -> Options:
         allow_forever=options.get("allow_forever", False),
         seal_sessions=options.get("seal_sessions", True),
         near=near,
+        longest_ttl=float(checked.longest_ttl),
         settings=settings,
         connect={name: value for name, value in options.items() if name in CONNECT_OPTIONS},
         connection={name: value for name, value in options.items() if name in CONNECTION_OPTIONS},

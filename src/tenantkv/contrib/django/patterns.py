@@ -58,7 +58,7 @@ class Patterns(Structures):
     def _matching(self, search: str, version: Version, prefix: str | None = None) -> list[str]:
         """Return the made keys of what counts and matches."""
         start = (self.key_prefix if prefix is None else prefix).translate(_GLOB)
-        glob = self.key_func(search, start, self.version if version is None else version)
+        glob: Any = self.key_func(search, start, self.version if version is None else version)
         cache = self._store.main
         shelf = cache._core.shelf
         # Where its entries begin: the name of one without a key.
@@ -66,12 +66,12 @@ class Patterns(Structures):
         found: list[str] = []
         try:
             client = self._store.client
-            names: Any = client.keys(base.decode().translate(_GLOB).encode() + glob.encode())
+            names: Any = client.keys(base.decode().translate(_GLOB).encode() + str(glob).encode())
             for at in range(0, len(names), _PAGE):
                 alive = cache._wire.run(steps.live(shelf, names[at : at + _PAGE], cache._core.clock()))
                 found += [name[len(base) :].decode(errors="replace") for name in alive]
             head = self._places.locate(self._places.stamp(), b"")
-            names = client.keys(head.decode().translate(_GLOB).encode() + glob.encode())
+            names = client.keys(head.decode().translate(_GLOB).encode() + str(glob).encode())
             found += [name[len(head) :].decode(errors="replace") for name in names]
         except RedisError as error:
             return self._missed(error, found)

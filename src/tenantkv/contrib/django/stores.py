@@ -80,6 +80,10 @@ class Store:
         found: Cache = self._once("sessions", lambda: self._make(Cache, client, True))
         return found
 
+    def is_young_loop(self) -> bool:
+        """Count a call in the running event loop, and say whether threads' connections should serve it."""
+        return self._loops.is_young()
+
     def async_caches(self) -> AsyncCaches:
         """Return the caches of the running event loop."""
         caches: AsyncCaches = self._loops.running()

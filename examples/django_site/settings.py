@@ -1,0 +1,27 @@
+"""Settings of the example; CACHES and SESSION_ENGINE are what it is about."""
+
+import os
+
+SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only-for-this-example")
+DEBUG = True
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
+ROOT_URLCONF = "urls"
+USE_TZ = True
+
+INSTALLED_APPS = [
+    "django.contrib.sessions",
+    "tenantkv.contrib.django",  # for `manage.py check` and `manage.py tenantkv`
+]
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+
+CACHES = {
+    "default": {
+        "BACKEND": "tenantkv.contrib.django.TenantCache",
+        # No LOCATION: TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL says where the server is.
+        "TIMEOUT": 300,
+        "OPTIONS": {"single_flight": True},
+    },
+}
+# "django.contrib.sessions.backends.cache" works as well, but logs everybody out in an outage.
+SESSION_ENGINE = "tenantkv.contrib.django.sessions"
