@@ -18,6 +18,16 @@ from tests.servers import RealServer
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = json.loads((ROOT / "docs" / "schemas" / "cli.json").read_text())["$defs"]
 
+KINDS: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
+
 Done = subprocess.CompletedProcess[bytes]
 
 

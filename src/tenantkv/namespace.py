@@ -28,6 +28,10 @@ Placement = Literal["spread", "slot"]
 #: have envelopes of their own, and their names are hidden where they should be: a sealed namespace
 #: leaves them as they are.
 PRIMITIVES = b"tkv:"
+#: What the own names of the registry begin with; they are not listed.
+RESERVED = b"__tenantkv__:"
+#: Names that only tenantkv's own code writes.
+OURS = (PRIMITIVES, RESERVED)
 
 # Every living namespace of this process, so that a pickle can be a reference and carry no secret.
 _alive: weakref.WeakValueDictionary[tuple[str, str, Protection], Namespace] = weakref.WeakValueDictionary()

@@ -19,28 +19,33 @@ from typing import Any
 
 from tenantkv.commands.decisions import DECISIONS, decide, values_of
 from tenantkv.commands.hidden_names import hide, reveal
-from tenantkv.commands.own_scripts import OwnCommand
+from tenantkv.commands.own_scripts import (
+    OwnCommand,
+    OwnWord,
+    is_about_ours,
+    is_quick,
+    reserved,
+    touches_ours,
+)
 from tenantkv.commands.packing import Packer, pack_words
-from tenantkv.commands.rule import OpeningRule, Rule, reading_class
+from tenantkv.commands.rule import OpeningRule, Rule
 from tenantkv.commands.sealing import Opener, SealPlan, ValueSealer
 from tenantkv.commands.sealing_expiry import expiry_of
-from tenantkv.commands.sealing_replies import FORMS, Opening
 from tenantkv.commands.table import RULES, find_rule, rewrite
-from tenantkv.envelope_header import MAGIC, Kind, is_envelope_unverified
-from tenantkv.errors import ForbiddenCommandError, RefusedError
-from tenantkv.namespace import PRIMITIVES, Namespace
-from tenantkv.ops.registry import RESERVED
+from tenantkv.envelope_header import Kind, is_envelope_unverified
+from tenantkv.errors import ForbiddenCommandError
+from tenantkv.found_envelopes import FoundEnvelopes
+from tenantkv.namespace import OURS, Namespace
 from tenantkv.sealed_strings import SealedStrings
 from tenantkv.secret import Secret
 from tenantkv.secrets import Allowance, Detector, Policy
 
-_OURS = (PRIMITIVES, RESERVED)
-_MAGIC = bytes([MAGIC])
 # Text of that many characters is too short for a secret that can be told from a word.
 _SHORTEST = 6
-_BY_EQUALITY = frozenset[Kind]({"set", "zset"})
 # The usual writes, whose one value stands behind their one name.
 _ONE_VALUE = frozenset({"SET", "SETNX", "RPUSH", "LPUSH", "SADD", "PUBLISH"})
+# What names of tenantkv's own begin with, seen quickly.
+_FIRST = ("t", b"t", "_", b"_")
 _ANSWERING = frozenset({"GET", b"GET"})
 
 
@@ -67,8 +72,7 @@ class Protector:
         self._plan = self._make_plan() if settings.seal else None
         self._strings = self._make_strings()
         self._is_usual = self._plan is None and not self._hides
-        self._openings: dict[str, Opening] = {}
-        self._reading: dict[Rule, Any] = {}
+        self._found = FoundEnvelopes(self, _contexts(settings.contexts))
         self._lean, self._reads = self._sorted_commands()
 
     def _make_plan(self) -> SealPlan:
@@ -105,12 +109,11 @@ class Protector:
             RefusedError: as `Packer.pack`, and for what must not be stored in clear or cannot be sealed.
         """
         name = arguments[0] if arguments and isinstance(arguments[0], (str, bytes)) else b""
-        if name in self._lean or type(name) is OwnCommand:
+        if name in self._lean or type(name) is OwnCommand or (name and is_quick(arguments)):
             return packer.pack(arguments, namespace)
         if name in self._reads:
             packed, rule = packer.pack(arguments, namespace)
-            reading = self._reading.get(rule) or self._read_with(rule)
-            return packed, reading(packer, arguments)
+            return packed, self._found.reading(rule, packer, arguments)
         if self._is_usual and name in _ONE_VALUE and _has_one_value(arguments):
             self._check_one(packer, name, arguments[1], arguments[2])
             return packer.pack(arguments, namespace)
@@ -121,7 +124,9 @@ class Protector:
             arguments = [part.reveal() if type(part) is Secret else part for part in arguments]
         words = packer.words(arguments)
         rule = find_rule(words)
-        if _is_ours(words, rule):
+        if type(name) is not OwnWord and _stores(rule) and touches_ours(words, rule):
+            raise reserved(rule.name)
+        if is_about_ours(words, rule):
             return pack_words(rewrite(words, rule, namespace)), rule
         extra = len(words) - len(arguments)
         sent, opener = self._protect(words, rule, [at + extra for at in marked])
@@ -137,18 +142,15 @@ class Protector:
     ) -> tuple[list[bytes], Opener | None]:
         plan = self._plan
         if plan is None:
-            sent = self._seal_marked(words, rule, marked) if marked else words
+            sent = self._found.seal(words, rule, marked) if marked else words
+            self.counts["sealed"] += len(marked)
             self._check(words, rule, frozenset(marked))
             decision = decide(rule)
             reads = decision.form is not None or (decision.choice is not None and len(words) > 3)
-            return sent, partial(self._open_found_words, words, rule) if reads else None
+            return sent, partial(self._found.open, words, rule) if reads else None
         sent, opener = plan.apply(words, rule)
         if any(sent[at] is words[at] for at in marked):
-            raise ForbiddenCommandError(
-                rule.name,
-                "it would leave a Secret in clear.",
-                "Write it as a value, and under a name that is not declared as plaintext.",
-            )
+            raise _in_clear(rule)
         if sent is words:
             # Nothing was sealed: under plaintext names, or on the way to a script.
             self._check(words, rule, frozenset())
@@ -158,13 +160,13 @@ class Protector:
 
     def _check_one(self, packer: Packer, command: Any, key: Any, value: Any) -> None:
         """Check the usual write without taking it apart."""
+        if isinstance(key, (str, bytes)) and key[:1] in _FIRST and packer.to_bytes(key).startswith(OURS):
+            raise reserved(str(command))
         kind = type(value)
         if kind is int or kind is float or ((kind is bytes or kind is str) and len(value) < _SHORTEST):
             return
-        name = packer.to_bytes(key)
-        if not name.startswith(_OURS):
-            text = command if type(command) is str else command.decode("ascii", "replace")
-            self._refuse_plaintext(packer.to_bytes(value), text.upper(), name, b"")
+        text = command.upper() if isinstance(command, str) else command.decode("ascii", "replace").upper()
+        self._refuse_plaintext(packer.to_bytes(value), text, packer.to_bytes(key), b"")
 
     def _check(self, words: list[bytes], rule: Rule, sealed: frozenset[int]) -> None:
         """Refuse a command if one of its values must not be stored in clear."""
@@ -190,29 +192,6 @@ class Protector:
 
     def _refuse_plaintext(self, value: bytes, command: str, name: bytes, field: bytes) -> None:
         self.policy.check(value, command=command, name=name, field=field, plaintext_ok=self._plaintext_ok)
-
-    def _seal_marked(self, words: list[bytes], rule: Rule, marked: Sequence[int]) -> list[bytes]:
-        """Return a command with the values sealed that came as `Secret`."""
-        decision = decide(rule)
-        if decision.what != "sealed" or decision.layout is None:
-            reason = decision.reason or "it takes no value that could be sealed."
-            raise ForbiddenCommandError(rule.name, reason, decision.instead)
-        places = {value: (key, field) for value, key, field in decision.layout(words)}
-        sent = list(words)
-        for at in marked:
-            if at not in places:
-                raise ForbiddenCommandError(
-                    rule.name, "a Secret stands where no value does.", "Names, numbers and options are plain."
-                )
-            key, field = places[at]
-            name = words[key] if rule.policy == "channel" else self._single.context_of(words[key])
-            if decision.kind in _BY_EQUALITY:
-                sent[at] = self.seal_member(words[at], kind=decision.kind, name=name)
-            else:
-                at_field = words[field] if field else b""
-                sent[at] = self.seal(words[at], kind=decision.kind, name=name, field=at_field)
-            self.counts["sealed"] += 1
-        return sent
 
     # The sealer of a `SealPlan`
 
@@ -244,88 +223,16 @@ class Protector:
 
     def open_message(self, push: Any) -> Any:
         """Return a pub/sub message with its content opened, or ``None`` for one that does not open."""
-        if self._plan is not None:
-            return self._plan.open_message(push)
-        if isinstance(push, list) and len(push) > 2 and may_hold_envelope(push[-1]):
-            return self._single.open_message(push)
-        return push
-
-    @cached_property
-    def _single(self) -> SealPlan:
-        """What a namespace that is not sealed does with values that were sealed one by one."""
-        return SealPlan(_Found(self), contexts=_contexts(self._namespace.protection.contexts))
+        return self._found.open_message(push) if self._plan is None else self._plan.open_message(push)
 
     @property
     def dropped_messages(self) -> int:
         """How many pub/sub messages did not open."""
-        plans = (self._plan, self.__dict__.get("_single"))
+        plans = (self._plan, self._found.plan)
         return sum(plan.dropped_messages for plan in plans if plan is not None)
-
-    def _read_with(self, rule: Rule) -> Any:
-        reading = self._reading[rule] = reading_class(rule, self._open_found, glances=True)
-        return reading
-
-    def _open_found(self, rule: Rule, packer: Packer, arguments: Sequence[Any], reply: Any) -> Any:
-        """Open the envelopes in a reply of a namespace that is not sealed."""
-        if not may_hold_envelope(reply):
-            return reply
-        return self._open_found_words(packer.words(arguments), rule, reply)
-
-    def _open_found_words(self, words: list[bytes], rule: Rule, reply: Any) -> Any:
-        if not may_hold_envelope(reply) or _is_ours(words, rule):
-            return reply
-        decision = decide(rule)
-        form = decision.form
-        if decision.choice is not None:
-            try:
-                form = FORMS.get(decision.choice(words))
-            except RefusedError:
-                # What only a sealed namespace refuses; here its reply is what it is.
-                return reply
-        if form is None:
-            return reply
-        opening = self._openings.get(decision.kind)
-        if opening is None:
-            found = _Found(self)
-            opening = self._openings[decision.kind] = Opening(
-                found.open, decision.kind, self._single.context_of
-            )
-        return form(opening, words, reply)
 
     def __repr__(self) -> str:
         return f"<Protector {self._namespace.protection!r}>"
-
-
-class _Found:
-    """Opens what looks like an envelope, and leaves everything else as it is."""
-
-    def __init__(self, protector: Protector) -> None:
-        self._protector = protector
-        self.seal = protector.seal
-        self.seal_member = protector.seal_member
-
-    def open(self, blob: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
-        if not is_envelope_unverified(blob):
-            return blob
-        return self._protector.open(blob, kind=kind, name=name, field=field)
-
-
-def may_hold_envelope(reply: Any) -> bool:
-    """Whether a reply may hold an envelope: quick, and often right where the answer is yes."""
-    kind = type(reply)
-    if kind is bytes:
-        return reply[:1] == _MAGIC  # type: ignore[no-any-return]
-    if kind is list or kind is set:
-        try:
-            # The byte stands in no UTF-8, so a search of all values at once tells of most replies.
-            if _MAGIC not in b"".join(reply):
-                return False
-        except TypeError:
-            pass
-        return any(map(may_hold_envelope, reply))
-    if kind is dict:
-        return any(map(may_hold_envelope, reply.values()))
-    return False
 
 
 def _has_one_value(arguments: Sequence[Any]) -> bool:
@@ -341,12 +248,14 @@ def _has_one_value(arguments: Sequence[Any]) -> bool:
     )
 
 
-def _is_ours(words: list[bytes], rule: Rule) -> bool:
-    """Whether a command is about keys of tenantkv's own, whose values have envelopes already."""
-    if len(words) <= rule.words or rule.locate is None:
-        return False
-    positions = rule.locate(words)
-    return bool(positions) and all(words[at].startswith(_OURS) for at in positions)
+def _stores(rule: Rule) -> bool:
+    """Whether a command takes values."""
+    return decide(rule).clear is not None
+
+
+def _in_clear(rule: Rule) -> ForbiddenCommandError:
+    instead = "Write it as a value, under a name that is not declared as plaintext."
+    return ForbiddenCommandError(rule.name, "it would leave a Secret in clear.", instead)
 
 
 def _reveal_and_open(own: Any, opener: Opener | None, reply: Any) -> Any:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tenantkv.commands.packing import Packer
 from tenantkv.commands.rule import Rule, reading_class
 from tenantkv.commands.table import RULES
-from tenantkv.namespace import PRIMITIVES, Namespace
-from tenantkv.ops.registry import RESERVED
+from tenantkv.namespace import OURS, Namespace
 from tenantkv.secret import Secret
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 _GET = frozenset({"GET", "get", b"GET", b"get"})
 _SET = frozenset({"SET", "set", b"SET", b"set"})
-_OURS = (PRIMITIVES, RESERVED)
 
 
 class SealedStrings:
@@ -38,9 +36,7 @@ class SealedStrings:
         self._hides = hides
         self._reading: Any = reading_class(RULES["GET"], self._opened, glances=False)
 
-    def pack(
-        self, packer: Packer, arguments: Sequence[Any], namespace: Namespace
-    ) -> tuple[Any, Rule] | None:
+    def pack(self, packer: Packer, arguments: Sequence[Any], namespace: Namespace) -> tuple[Any, Rule] | None:
         """Return what `Protector.pack` returns, or ``None`` where it takes the long way."""
         count = len(arguments)
         if count not in (2, 3) or not isinstance(arguments[0], (str, bytes)):
@@ -51,7 +47,7 @@ class SealedStrings:
             return None
         key = packer.to_bytes(arguments[1])
         name = self._name_of(key)
-        if name is None or key.startswith(_OURS):
+        if name is None or key.startswith(OURS):
             return None
         if self._hides:
             key = namespace.hidden_name(key)

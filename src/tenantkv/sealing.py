@@ -154,6 +154,10 @@ def sealer_of(namespace: Namespace, *, mode: Mode = "seal") -> LiveSealer:
     Reads the keyring's document once more for a child, whose parent may have been loaded long ago.
     """
     known = _sealers[mode].get(namespace)
+    if known is not None and known.sealer.keyring.generation < namespace.keyring.generation:
+        # Of a document from before a rotation, which has nowhere to be read again from.
+        _sealers[mode].pop(namespace, None)
+        known = None
     if known is None:
         reloader = KeyringReloader(namespace.root, path=namespace.path)
         if namespace.path:

@@ -79,7 +79,7 @@ def write_everything(kv):
     kv.eval("redis.call('SET', KEYS[1], 1)", 1, "by-script")
     kv.register_script("return redis.call('INCR', KEYS[1])")(keys=["by-sha"])
     kv.set("", "the empty name")
-    kv.lock("lock", timeout=60).acquire()
+    kv.lock("lock", timeout=60, lock_class=redis.lock.Lock).acquire()
     for number in range(300):
         kv.set(f"many:{number}", number, ex=1000)
 

@@ -69,20 +69,25 @@ class Tool:
 
     def start(self, *words: str, name: str = "worker", pool: str = "solo", **environment: str) -> Any:
         """Start a worker and wait until it is ready."""
-        path = self.logs / f"{self.name}-{name}.log"
-        command = [sys.executable, "-m", "celery", "-A", "celery_tool", "worker", "-l", "INFO", "-P", pool]
         quiet = [] if "-E" in words else ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command = ("worker", "-l", "INFO", "-P", pool, *quiet, "-n", f"{name}@host", *words)
+        process = self.launch(*command, name=name, **environment)
+        wait_for(f"{name} to be ready", lambda: " ready." in self.log(name) or process.poll() is not None)
+        assert process.poll() is None, self.log(name)
+        return process
+
+    def launch(self, *words: str, name: str, **environment: str) -> Any:
+        """Start one of Celery's programs, which ends with the tool."""
+        path = self.logs / f"{self.name}-{name}.log"
         with path.open("wb") as output:
             process = subprocess.Popen(
-                [*command, *quiet, "-n", f"{name}@host", *words],
+                [sys.executable, "-m", "celery", "-A", "celery_tool", *words],
                 env={**self.environment(), **environment},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         self._workers.append(process)
-        wait_for(f"{name} to be ready", lambda: " ready." in self.log(name) or process.poll() is not None)
-        assert process.poll() is None, self.log(name)
         return process
 
     def call(self, task: str, *args: Any, **options: Any) -> Any:

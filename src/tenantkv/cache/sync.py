@@ -34,7 +34,7 @@ from tenantkv.cache.steps import (
     ttl,
 )
 from tenantkv.cache.values import CodecName
-from tenantkv.cache.wire import OUTAGE, Wire
+from tenantkv.cache.wire import MGET, OUTAGE, Wire
 from tenantkv.ops import cache as ops
 from tenantkv.ops.cache_entry import Entry
 
@@ -131,7 +131,7 @@ class Cache(SharedCache):
         started = perf_counter()
         asked = shelf.tags_of((name,), tags) if tags or name in shelf.hints else ()
         stamp_names = shelf.stamp_names(asked) if asked else (shelf.names.stamp,)
-        blobs = self._wire.read(("MGET", *stamp_names, name))
+        blobs = self._wire.read((MGET, *stamp_names, name))
         value = core.quick(name, blobs, early) if token is None and not asked else LOOK
         if value is LOOK:
             entry = core.look(name, asked, stamp_names, blobs)

@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.cache.breaker import Breaker
 from tenantkv.cache.owed import Owed
+from tenantkv.commands.own_scripts import OwnWord
 from tenantkv.ops.effects import Command, Operation
 from tenantkv.transport.drivers import run
 from tenantkv.transport.pool import NamespacedConnectionPool, PoolView
@@ -21,6 +22,8 @@ from tenantkv.transport.retry import SafeRetry, is_unrepeatable
 
 Result = TypeVar("Result")
 
+#: As our own operations send it.
+MGET = OwnWord(b"MGET")
 #: The server is away, or was when it was asked last.
 OUTAGE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, ClusterDownError)
 

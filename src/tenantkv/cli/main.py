@@ -55,6 +55,11 @@ COMMANDS = (
     Command("scan", "tenantkv.cli.scan", "tell whether values would be refused as plaintext secrets"),
     Command("doctor", "tenantkv.cli.doctor", "audit server, network, settings, files and code; read-only"),
     Command("status", "tenantkv.cli.status", "how the server and your part of it fare, against thresholds"),
+    Command("top", "tenantkv.cli.top", "the server, your queues and locks, live in the terminal"),
+    Command("exporter", "tenantkv.cli.exporter", "serve metrics for Prometheus"),
+    Command("queue", "tenantkv.cli.queue", "list, look into, purge, redrive, pause and resume queues"),
+    Command("lock", "tenantkv.cli.lock", "list locks and who holds them, and end leases"),
+    Command("cache", "tenantkv.cli.cache", "what caches hold on the server, and clearing them"),
     Command("worker", "tenantkv.cli.worker", "handle the messages of a queue"),
     Command("celery", "tenantkv.cli.celery", "the queues and workers of a Celery application"),
     Command("demo", "tenantkv.cli.demo", "a guided run with two tenants on a server of our own"),
@@ -133,12 +138,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except OSError as error:
         output.fail(f"{error.filename or 'system'}: {error.strerror or error}")
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # The disk is full, and would be when the interpreter ends.
+            _discard_output()
         return FAILURE
     return code
 
 
 def _discard_output() -> None:
-    # The reader (head, less) is gone. What is still buffered must not raise at interpreter exit.
+    # The reader (head, less) is gone, or the disk full. What is still buffered must not raise at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

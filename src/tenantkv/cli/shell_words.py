@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 
 from tenantkv.commands.decisions import decide
+from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import find_rule
 from tenantkv.errors import ConfigurationError, RefusedError
 
+# Of the commands without names, those whose arguments are only options and globs.
+_HARMLESS = frozenset({"DBSIZE", "INFO", "KEYS", "RANDOMKEY", "SCAN"})
 _ESCAPES = {"n": b"\n", "r": b"\r", "t": b"\t", "b": b"\b", "a": b"\a"}
 _TOKEN = re.compile(
     r"""\s*(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'|(?P<bare>[^\s"']\S*))(?=\s|\Z)""",
@@ -54,12 +57,18 @@ def without_values(words: Sequence[bytes]) -> str | None:
         rule = find_rule(list(words))
     except RefusedError:
         return None
-    decision = decide(rule)
-    takes_values = decision.layout is not None or decision.clear is not None or decision.what == "opaque"
-    if rule.reads and not rule.writes and not takes_values:
+    if _has_no_values(rule):
         return " ".join(map(quoted, words))
     places = [] if rule.locate is None else sorted(rule.locate(words))
     return " ".join(map(quoted, [*words[: rule.words], *(words[at] for at in places)]))
+
+
+def _has_no_values(rule: Rule) -> bool:
+    if rule.policy == "pass":
+        return rule.name in _HARMLESS
+    decision = decide(rule)
+    is_known = decision.what in ("untouched", "sealed") and decision.layout is None and decision.clear is None
+    return is_known and rule.reads and not rule.writes
 
 
 def quoted(word: bytes) -> str:

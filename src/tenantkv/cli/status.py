@@ -42,7 +42,8 @@ examples:
   tenantkv status --state /run/tool/status.json --json        from cron: what changed since the last run
   tenantkv status --prometheus > /var/lib/node_exporter/tenantkv.prom
 
-Looks and changes nothing: not even what is due in a queue is moved. Thresholds are NAME=WARN,FAIL; an empty
+Looks and changes nothing: not even what is due in a queue is moved (counting own keys lets the registry tidy
+itself; --no-usage). Thresholds are NAME=WARN,FAIL; an empty
 one is never reached. Counters are compared with the last run's (--state), or with a look a second before.
 
   queue-depth=1000,10000   queue-age=,   queue-dead=,   queue-growth=100,1000   memory=0.9,0.98
@@ -177,7 +178,7 @@ def _look(client: Any, arguments: argparse.Namespace, limits: Thresholds) -> int
             state.save(report.snapshot, looker.trend)
         show(report, arguments)
         left = None if left is None else left - 1
-        if left is not None and left <= 0:
+        if arguments.watch is None or (left is not None and left <= 0):
             return CODES[report.severity]
         time.sleep(max(arguments.watch, 0.05))
 

@@ -18,7 +18,9 @@ def render(seen: Snapshot | None, *, seconds: float | None = None) -> str:
         seen: the look; ``None`` if the server cannot be reached.
         seconds: how long it took, for exporters.
     """
-    families = [("up", "gauge", "Whether the server answers.", [({}, float(seen is not None))])]
+    families: list[tuple[str, str, str, Sequence[Sample]]] = [
+        ("up", "gauge", "Whether the server answers.", [({}, float(seen is not None))])
+    ]
     if seconds is not None:
         families.append(("scrape_seconds", "gauge", "How long looking took.", [({}, seconds)]))
     lines: list[str] = []

@@ -56,7 +56,6 @@ class Source:
         self._names_until = self._usage_until = 0.0
         self._own: Own | None = None
         self._own_note = ""
-        self._has_directory = True
 
     def look(self) -> Snapshot:
         """Return how things are. Some round trips, and `pings`; changes nothing on the server.
@@ -72,6 +71,14 @@ class Source:
         locks = client.run(status_look.locks(namespace, entries))
         own, note = self._measure(load)
         return Snapshot(time.time(), status_look.latency_of(taken), load, own, note, queues, locks)
+
+    def refresh(self) -> None:
+        """Read the names anew and count own keys, so that the next looks need not."""
+        self._names_until = 0.0
+        self.entries()
+        if self._usage is not False:
+            self._own, self._own_note = self.measure(self.client.run(status_look.server(self._database)))
+            self._usage_until = time.monotonic() + self._usage_every
 
     def entries(self) -> list[Entry]:
         """Return what the directory lists, read anew now and then."""
@@ -100,6 +107,9 @@ class Source:
 
     def _ping(self) -> list[float]:
         taken = []
+        if self._pings:
+            # The first one may have to connect.
+            self.client.run(_one(("PING",)))
         for _ in range(self._pings):
             started = time.perf_counter()
             self.client.run(_one(("PING",)))

@@ -124,6 +124,8 @@ class Writer:
         length = 0
         for record in records:
             if len(record.dump) > FRAME_BYTES:
+                self._flush(pieces)
+                pieces, length = [], 0
                 self._write_long(record)
             else:
                 pieces.append(_pack(record, _WHOLE, record.dump))

@@ -165,7 +165,8 @@ def _rename(arguments: argparse.Namespace) -> int:
             output.note("There is no such key.")
             return LEFT
         try:
-            changed = client.run(one("RENAME" if arguments.overwrite else "RENAMENX", name, new))
+            # As the tenant's own command and not as an operation of ours, which may write what is reserved.
+            changed = client.execute_command("RENAME" if arguments.overwrite else "RENAMENX", name, new)
         except ResponseError as error:
             if "no such key" not in str(error):
                 raise
@@ -187,7 +188,7 @@ def _load(arguments: argparse.Namespace) -> int:
     replace = ("REPLACE",) if arguments.overwrite else ()
     with talking(arguments) as client:
         try:
-            client.run(one("RESTORE", name, milliseconds, data, *replace))
+            client.execute_command("RESTORE", name, milliseconds, data, *replace)
         except ResponseError as error:
             if "BUSYKEY" in str(error):
                 output.note("There is a key of that name; --overwrite replaces it.")

@@ -19,6 +19,7 @@ from typing import Any
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
+from tenantkv.commands.own_scripts import OwnWord
 from tenantkv.contrib.channels_messages import NAMES, LoopStates, Vault, client_of, logger
 from tenantkv.contrib.channels_pubsub import TenantPubSubChannelLayer
 from tenantkv.keyring import Keyring
@@ -33,6 +34,8 @@ INDEX = NAMES + b"index"
 WAIT = 4.0
 #: Seconds after which a process puts its members back into their groups, which may have been evicted.
 REASSERT = 30.0
+
+_ZADD = OwnWord(b"ZADD")
 
 _Base: Any = BaseChannelLayer
 
@@ -212,7 +215,8 @@ class TenantChannelLayer(_Base):
     async def _is_first(self, state: _LoopState, blob: bytes) -> bool:
         """Whether no other process has had the message; several work on a channel that is not one's own."""
         mark = NAMES + b"mark:" + hashlib.blake2b(blob, digest_size=12).hexdigest().encode()
-        is_first = await state.client.set(mark, b"1", nx=True, ex=int(self.expiry) + 60)
+        words = (OwnWord(b"SET"), mark, b"1", "NX", "EX", int(self.expiry) + 60)
+        is_first = await state.client.execute_command(*words)
         if not is_first:
             self._vault.dropped["replayed"] += 1
         return bool(is_first)
@@ -240,9 +244,9 @@ class TenantChannelLayer(_Base):
             for group, channel in members:
                 name = self._vault.name("group", group)
                 added = self._members.get((group, channel), now)
-                pipe.zadd(name, {self._vault.seal_member(name, channel): added})
+                pipe.execute_command(_ZADD, name, added, self._vault.seal_member(name, channel))
                 pipe.expire(name, int(self.group_expiry))
-                pipe.zadd(INDEX, {name: now + self.group_expiry})
+                pipe.execute_command(_ZADD, INDEX, now + self.group_expiry, name)
             await pipe.execute()
 
     async def _reassert(self) -> None:

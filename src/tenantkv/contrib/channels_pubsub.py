@@ -16,6 +16,7 @@ from typing import Any
 from channels.layers import BaseChannelLayer
 from redis.exceptions import RedisError
 
+from tenantkv.commands.own_scripts import OwnWord
 from tenantkv.contrib.channels_messages import LoopStates, Vault, client_of, logger
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
@@ -123,7 +124,8 @@ class TenantPubSubChannelLayer(_Base):
 
     async def _publish(self, what: str, own: str, message: dict[str, Any]) -> None:
         name = self._vault.name(what, own)
-        await self._states.here().client.publish(name, self._vault.seal(name, message, ()))
+        sealed = self._vault.seal(name, message, ())
+        await self._states.here().client.execute_command(OwnWord(b"PUBLISH"), name, sealed)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a channel of this process, which it listens to from now on. One round trip."""

@@ -1,4 +1,4 @@
-"""What plug-ins need of a cache beside its methods: a value with its TTL, and log lines of failures."""
+"""What plug-ins need of a cache beside its methods: two operations, and log lines of failures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 from tenantkv.cache.core import Core
 from tenantkv.cache.driving import Steps
 from tenantkv.cache.sentinels import MISS
+from tenantkv.cache.steps import amend
 from tenantkv.cache.wire import OUTAGE
 from tenantkv.ops import cache as ops
+from tenantkv.ops.cache import Draft
+from tenantkv.ops.cache_entry import Entry
 
 _TOLD = {
     "tampered": "values were not ours or were changed, and count as misses",
@@ -50,6 +53,28 @@ def timed(core: Core, key: str | bytes, tags: Sequence[str] = ()) -> Steps[Timed
     if value is MISS:
         return Timed(MISS, 0.0)
     return Timed(value, max(0.0, entry.fresh_ms / 1000 - core.clock()))
+
+
+def replace(core: Core, key: str | bytes, value: object, ttl: float) -> Steps[bool]:
+    """Store a value in the place of one that is there, and return whether there was one. Two round trips.
+
+    Atomic: what somebody has deleted meanwhile does not come back.
+
+    Raises:
+        redis.exceptions.RedisError: the server is away, and the cache's ``on_outage`` is ``"raise"``. What
+            was to be replaced is deleted as soon as it is back.
+    """
+    name = core.entry_name(key)
+    draft = core.draft(key, name, value, core.lifetime(ttl))
+
+    def change(entry: Entry | None) -> Draft | None:
+        return draft if entry is not None and core.is_fresh(entry) else None
+
+    try:
+        return (yield from amend(core, name, change))
+    except OUTAGE:
+        core.owed.add(names=(name,))
+        raise
 
 
 class Logged:

@@ -67,6 +67,7 @@ class TenantStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
         self.client = tenantkv.connect(server_url(uri), **rest) if client is None else client
         self._windows = Windows(self.client.namespace)
         self._wire = Wire(self.client, PATIENCE, _nothing_owed())
+        self._breaker = self._wire.breaker
 
     @property
     def base_exceptions(self) -> type[Exception] | tuple[type[Exception], ...]:
@@ -139,11 +140,11 @@ class AsyncTenantStorage(AsyncStorage, AsyncMovingWindowSupport, AsyncSlidingWin
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         client, rest = options_of(options)
         # One for all loops: otherwise each new one would wait for a server that is away.
-        breaker = Breaker()
+        self._breaker = Breaker()
 
         def make(made: Any) -> AsyncWire:
             wire = AsyncWire(made, PATIENCE, _nothing_owed())
-            wire.breaker = breaker
+            wire.breaker = self._breaker
             return wire
 
         self._wires: LoopClients[AsyncWire] = LoopClients(make, client=client, url=server_url(uri), **rest)

@@ -19,15 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tenantkv.cache import MISS, AsyncCache
 from tenantkv.cache.wire import OUTAGE
-from tenantkv.contrib.entries import Logged
+from tenantkv.contrib.entries import Logged, replace
 from tenantkv.contrib.loop_clients import LoopCaches
 from tenantkv.errors import ConfigurationError
-
-try:
-    from starlette.middleware.sessions import Session
-except ImportError:
-    # Older ones have a dict here; newer ones note that it was looked at.
-    Session = dict  # type: ignore[misc,assignment]
 
 __all__ = ["TenantSessionMiddleware", "regenerate"]
 
@@ -35,6 +29,29 @@ logger = logging.getLogger("tenantkv.contrib")
 
 _STATE = "tenantkv.session"
 _ID = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+
+
+class _Session(dict[str, Any]):
+    """What newer Starlettes have; whether it was looked at cannot be known here."""
+
+    accessed = True
+    modified = False
+
+    def clear(self) -> None:
+        self.modified = True
+        super().clear()
+
+
+def _session_class() -> Any:
+    try:
+        from starlette.middleware import sessions
+    except ImportError:
+        # Starlette's own sessions need itsdangerous, which ours do not.
+        return _Session
+    return getattr(sessions, "Session", _Session)
+
+
+Session: Any = _session_class()
 
 
 @dataclass(slots=True)
@@ -150,11 +167,11 @@ class TenantSessionMiddleware:
         return _State() if found is MISS else _State(asked, found, asked=asked)
 
     async def _save(self, session: Any, state: _State, headers: MutableHeaders) -> None:
-        if getattr(session, "accessed", True):
+        if session.accessed:
             headers.add_vary_header("Cookie")
         blob = json.dumps(session, separators=(",", ":")).encode()
         if state.is_away:
-            if not session and getattr(session, "modified", False):
+            if session.modified and not session:
                 await self._end(state.asked)
                 self._set_cookie(headers, None)
             return
@@ -164,16 +181,20 @@ class TenantSessionMiddleware:
             await self._end(state.sid)
             self._set_cookie(headers, None)
             return
-        if state.sid is None or state.is_new:
-            await self._end(state.sid)
-            state.sid = secrets.token_urlsafe(32)
+        cache, sid = self.cache, state.sid
         try:
-            await self.cache.set(state.sid, blob, self._ttl)
+            if sid is None or state.is_new:
+                await self._end(sid)
+                sid = secrets.token_urlsafe(32)
+                is_done = await cache.set(sid, blob, self._ttl)
+            else:
+                # Not stored anew: it may have been ended meanwhile.
+                is_done = await cache._do(replace(cache._core, sid, blob, self._ttl))
         except OUTAGE:
-            # There is nothing behind a cookie then.
             return
-        state.stored, state.is_new = blob, False
-        self._set_cookie(headers, state.sid)
+        # Otherwise there is nothing behind a cookie.
+        if is_done:
+            self._set_cookie(headers, sid)
 
     async def _end(self, sid: str | None) -> None:
         if sid is not None:

@@ -47,7 +47,8 @@ def worst(severities: Iterable[Severity]) -> Severity:
         >>> worst(["ok", "fail", "warn"])
         'fail'
     """
-    return max(severities, key=SEVERITIES.index, default="ok")
+    seen = frozenset(severities)
+    return "fail" if "fail" in seen else "warn" if "warn" in seen else "ok"
 
 
 def milder(severity: Severity) -> Severity:

@@ -1,7 +1,7 @@
 """Listing: every own name of a namespace, a page at a time, so that long work can show how far it is.
 
 On a server that offers SCAN it walks over all keys and keeps the own ones; elsewhere, and where names are
-hidden, it asks the registry shard by shard. No command looks at more than a thousand keys or one shard.
+hidden, it asks the registry shard by shard. No command looks at more than 250 keys or one shard.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tenantkv.ops.effects import Command, Operation
 from tenantkv.ops.registry import RESERVED, SHARDS, Registrar
 from tenantkv.ops.registry_cover import PLAIN
 
-_PAGE = 1000
+_PAGE = 250
 # Stands for the run of a server that does not tell.
 _UNTOLD = "?"
 

@@ -24,11 +24,11 @@ from typing import Any
 
 from tenantkv.commands.globs import glob_regex
 from tenantkv.commands.own_scripts import EVAL
+from tenantkv.namespace import RESERVED
 from tenantkv.ops.effects import Batch, Operation
 from tenantkv.ops.registry_cover import PLAIN, Cover
 from tenantkv.ops.scripts import script
 
-RESERVED = b"__tenantkv__:"
 SHARDS = 64
 CAPACITY = 131_072
 REFRESH = 300.0

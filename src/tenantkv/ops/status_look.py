@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tenantkv.commands.own_scripts import READING_EVAL, READING_EVALSHA
 from tenantkv.namespace import Namespace
 from tenantkv.ops.directory import Entry
 from tenantkv.ops.effects import Batch, Call, Command, Operation
@@ -19,6 +20,22 @@ _QUEUE = script("status_queue", repeatable=True)
 _HOLDERS = script("semaphore_count", repeatable=True)
 # Calls in one round trip: each takes some microseconds of the server's.
 _AT_ONCE = 50
+
+
+class Look(Call):
+    """A call of a script that only reads."""
+
+    __slots__ = ()
+
+    @property
+    def by_digest(self) -> tuple[Any, ...]:
+        """The command that names the script."""
+        return READING_EVALSHA, self.script.sha, len(self.keys), *self.keys, *self.arguments
+
+    @property
+    def whole(self) -> tuple[Any, ...]:
+        """The command that brings the script along."""
+        return READING_EVAL, self.script.body, len(self.keys), *self.keys, *self.arguments
 
 
 def server(database: int) -> Operation[Load]:
@@ -63,7 +80,7 @@ def latency_of(taken: Sequence[float]) -> Latency:
 
 def queues(namespace: Namespace, names: Sequence[str]) -> Operation[tuple[QueueState, ...]]:
     """Look at queues. One round trip for each fifty."""
-    calls = [Call(_QUEUE, queue_keys(namespace, name).core[:8]) for name in names]
+    calls = [Look(_QUEUE, queue_keys(namespace, name).core[:8]) for name in names]
     replies = yield from _in_lots(calls)
     return tuple(_queue(name, reply) for name, reply in zip(names, replies, strict=True))
 
@@ -133,7 +150,7 @@ def _lock_commands(namespace: Namespace, entry: Entry) -> list[Any]:
 
 
 def _holders(key: bytes) -> list[Any]:
-    return [Call(_HOLDERS, [key], [b""]), ("ZREVRANGE", key, 0, 0, "WITHSCORES")]
+    return [Look(_HOLDERS, [key], [b""]), ("ZREVRANGE", key, 0, 0, "WITHSCORES")]
 
 
 def _exclusive(entry: Entry, replies: Iterator[Any], mode: str) -> LockState:

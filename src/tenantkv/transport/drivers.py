@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from tenantkv.commands.own_scripts import OwnWord
 from tenantkv.ops.effects import Batch, Call, Command, Effect, Operation, Sleep
 
 Result = TypeVar("Result")
@@ -33,8 +34,11 @@ def _words(steps: Iterable[Any]) -> list[Words]:
 
 
 def in_utf8(arguments: Iterable[Any]) -> Words:
-    """Return a command of our own, whose words are UTF-8 whatever the user's connection encodes in."""
-    return tuple([word.encode() if isinstance(word, str) else word for word in arguments])
+    """Return a command of our own: told by its type, and UTF-8 whatever the user's connection encodes in."""
+    words = [word.encode() if isinstance(word, str) else word for word in arguments]
+    if type(words[0]) is bytes:
+        words[0] = OwnWord(words[0])
+    return tuple(words)
 
 
 def _unknown_scripts(steps: Sequence[Any], replies: Sequence[Any]) -> list[int]:

@@ -25,8 +25,9 @@ SETTINGS: dict[str, Any] = {
     # A failover takes five to fifteen seconds, and a maintenance longer; a worker waits.
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
-    # Connections belong to everybody: a few for a process, and one backend for all its threads.
-    "broker_pool_limit": 3,
+    # Connections belong to everybody: a few for a process, and one backend for all its threads. Celery's ten
+    # for the broker stay: remote control holds one while it asks for another, so that as many threads as
+    # there are connections (Flower has eight) wait for each other for ever.
     "redis_max_connections": 10,
     "result_backend_thread_safe": True,
     # Below the server's idle time-out, and short enough to notice a peer that vanished.

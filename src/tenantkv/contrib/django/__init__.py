@@ -12,6 +12,7 @@
     reports.py      log lines, signals and counters of what went wrong; signals.py
     locks.py        locks without a database
     sessions.py     a session engine that outlasts an outage
+    site.py         all settings of a site at once: settings()
     checks.py       manage.py check; apps.py, management/: for INSTALLED_APPS
 
 Nothing here needs settings to be imported.
@@ -22,11 +23,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.contrib.django.backend import TenantCache
+from tenantkv.contrib.django.site import settings
 
 if TYPE_CHECKING:
     from tenantkv.transport.client import TenantRedis
 
-__all__ = ["TenantCache", "get_redis_connection"]
+__all__ = ["TenantCache", "get_redis_connection", "settings"]
 
 
 def get_redis_connection(alias: str = "default", write: bool = True) -> TenantRedis:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from tenantkv.cache import Cache
 from tenantkv.contrib.django import steps
 from tenantkv.contrib.django.coroutines import Coroutines
-from tenantkv.contrib.django.ground import MISS, UnpicklableError
+from tenantkv.contrib.django.ground import MISS, SESSIONS, UnpicklableError
 from tenantkv.contrib.django.lifetimes import Lifetimes
 from tenantkv.contrib.django.patterns import Patterns
 from tenantkv.contrib.django.sorted_sets import SortedSets
@@ -62,11 +62,17 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
         self, keys: Iterable[Any], version: int | None
     ) -> list[tuple[Cache, dict[str, Any]]]:
         """Return keys by their made ones, for each cache that they belong to."""
-        found: dict[int, tuple[Cache, dict[str, Any]]] = {}
+        store = self._store
+        names: dict[str, Any] = {}
+        of_sessions: dict[str, Any] = {}
         for key in keys:
-            cache = self._cache(key)
-            found.setdefault(id(cache), (cache, {}))[1][self._key(key, version)] = key
-        return list(found.values())
+            is_session = type(key) is str and key.startswith(SESSIONS)
+            (of_sessions if is_session else names)[self._key(key, version)] = key
+        if not of_sessions:
+            return [(store.main, names)] if names else []
+        if store.sessions is store.main or not names:
+            return [(store.sessions, {**names, **of_sessions})]
+        return [(store.main, names), (store.sessions, of_sessions)]
 
     # Writing
 

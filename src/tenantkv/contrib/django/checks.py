@@ -31,7 +31,8 @@ _SESSIONS_IN_CACHE = (
     "tenantkv.contrib.django.sessions",
 )
 # One word after the other, as people call things.
-_WORDS = re.compile(r"[A-Za-z]{2,}\d*(?:[-_.](?:[A-Za-z]+\d*|\d+))*\Z")
+_WORD = r"(?:[A-Z]?[a-z]+|[A-Z]+)\d*"
+_WORDS = re.compile(rf"{_WORD}(?:[-_.](?:{_WORD}|\d+))*\Z")
 _FEWEST_BITS = 80
 
 
@@ -68,8 +69,8 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
             continue
         found += _check_identity(alias, options)
         found += _check_timeout(alias, params, options)
-        by_name.setdefault((options.url, options.name), []).append((alias, options))
-    for (_url, name), sharing in by_name.items():
+        by_name.setdefault((options.url, options.child, options.name), []).append((alias, options))
+    for (_url, _child, name), sharing in by_name.items():
         found += _check_sharing(name, sharing)
     return found
 
@@ -197,6 +198,10 @@ def _check_sessions() -> Iterator[checks.CheckMessage]:
         )
 
 
+# Celery's Redis backend reads them, though Celery's list of settings lacks them.
+_READ_ALL_THE_SAME = ("redis_backend_health_check_interval", "result_backend_thread_safe")
+
+
 def check_celery(**_: Any) -> list[checks.CheckMessage]:
     """Look for CELERY_* settings that have no effect, if Celery is installed."""
     given = [name for name in dir(settings) if name.startswith("CELERY_")]
@@ -208,7 +213,7 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
         return []
     found: list[checks.CheckMessage] = []
     for name in sorted(given):
-        if name.removeprefix("CELERY_").lower() not in DEFAULTS:
+        if name.removeprefix("CELERY_").lower() not in (*DEFAULTS, *_READ_ALL_THE_SAME):
             found.append(
                 checks.Warning(
                     f"{name} has no effect: Celery has no such setting under namespace='CELERY'",

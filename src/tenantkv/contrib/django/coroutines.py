@@ -10,7 +10,7 @@ import functools
 import inspect
 import pickle
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -23,7 +23,7 @@ from tenantkv.contrib.django.stores import AsyncCaches
 from tenantkv.contrib.django.structures import Structures
 from tenantkv.errors import CodecError, PlaintextRefusedError, RefusedError
 
-Method = Callable[..., Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _native(method: Method) -> Method:
@@ -37,7 +37,7 @@ def _native(method: Method) -> Method:
             return await sync_to_async(getattr(type(self), name))(self, *args, **kwargs)
         return await method(self, *args, **kwargs)
 
-    return call
+    return call  # type: ignore[return-value]
 
 
 class Coroutines(Structures):
@@ -77,11 +77,17 @@ class Coroutines(Structures):
         return bool(await sync_to_async(self._on)(key, version, "exists", answer=0))
 
     def _asorted(self, keys: Iterable[Any], version: int | None) -> list[tuple[AsyncCache, dict[str, Any]]]:
-        found: dict[int, tuple[AsyncCache, dict[str, Any]]] = {}
+        caches: AsyncCaches = self._store.async_caches()
+        names: dict[str, Any] = {}
+        of_sessions: dict[str, Any] = {}
         for key in keys:
-            cache = self._acache(key)
-            found.setdefault(id(cache), (cache, {}))[1][self._key(key, version)] = key
-        return list(found.values())
+            is_session = type(key) is str and key.startswith(SESSIONS)
+            (of_sessions if is_session else names)[self._key(key, version)] = key
+        if not of_sessions:
+            return [(caches.main, names)] if names else []
+        if caches.sessions is caches.main or not names:
+            return [(caches.sessions, {**names, **of_sessions})]
+        return [(caches.main, names), (caches.sessions, of_sessions)]
 
     @_native
     async def aset(

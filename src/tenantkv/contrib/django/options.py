@@ -37,7 +37,9 @@ CONNECTION_OPTIONS = frozenset(
     | {"ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"}
     | {"ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version", "ssl_ciphers"}
 )
-OWN_OPTIONS = frozenset({"name", "patience", "near", "single_flight", "allow_forever", "seal_sessions"})
+OWN_OPTIONS = frozenset(
+    {"name", "patience", "near", "single_flight", "allow_forever", "seal_sessions", "child"}
+)
 
 # Django reads these itself, for backends that count their entries.
 _DJANGOS = frozenset({"MAX_ENTRIES", "CULL_FREQUENCY"})
@@ -98,6 +100,7 @@ class Options:
         settings: of `CacheSettings`.
         connect: arguments of `tenantkv.connect`.
         connection: arguments for each connection.
+        child: the sub-tenant of the namespace that the cache lies in, or ``None``.
     """
 
     url: str | None
@@ -111,6 +114,7 @@ class Options:
     settings: Mapping[str, Any]
     connect: Mapping[str, Any]
     connection: Mapping[str, Any]
+    child: str | None = None
 
     @property
     def raises(self) -> bool:
@@ -145,6 +149,9 @@ def read(location: object, params: Mapping[str, Any]) -> Options:
         raise ImproperlyConfigured("CACHES: 'patience' is a number of seconds")
     if not isinstance(near, (bool, Near)):
         raise ImproperlyConfigured("CACHES: 'near' is True, False or a tenantkv.cache.Near")
+    child = options.get("child")
+    if child is not None and (not isinstance(child, str) or not child):
+        raise ImproperlyConfigured("CACHES: 'child' is the name of a sub-tenant")
     for name in ("single_flight", "allow_forever", "seal_sessions"):
         if not isinstance(options.get(name, False), bool):
             raise ImproperlyConfigured(f"CACHES: {name!r} is True or False")
@@ -160,6 +167,7 @@ def read(location: object, params: Mapping[str, Any]) -> Options:
         settings=settings,
         connect={name: value for name, value in options.items() if name in CONNECT_OPTIONS},
         connection={name: value for name, value in options.items() if name in CONNECTION_OPTIONS},
+        child=child,
     )
 
 

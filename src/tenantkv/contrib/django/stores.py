@@ -49,7 +49,7 @@ class Store:
     @cached_property
     def client(self) -> TenantRedis:
         """The client of the cache itself: it waits for `Options.patience`, and no longer."""
-        found: TenantRedis = self._once("client", lambda: self._connect(self._impatient(SafeRetry)))
+        found: TenantRedis = self._once("client", self._connect_first)
         return found
 
     @cached_property
@@ -116,6 +116,14 @@ class Store:
             given = {name: value for name, value in given.items() if name not in _IDENTITY}
             given["namespace"] = namespace
         return {**given, **more, **options.connection}
+
+    def _connect_first(self) -> TenantRedis:
+        more = self._impatient(SafeRetry)
+        client = self._connect(more)
+        if self.options.child is None:
+            return client
+        # Nothing was connected yet; this one has a pool of the sub-tenant's own.
+        return self._connect(more, client.namespace.child(self.options.child))
 
     def _connect(self, more: Mapping[str, Any], namespace: Any = None) -> TenantRedis:
         return tenantkv.connect(self.options.url, **self._arguments(more, namespace))

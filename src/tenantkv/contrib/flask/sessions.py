@@ -11,7 +11,7 @@ from flask_session.defaults import Defaults
 
 from tenantkv.cache import MISS, Cache
 from tenantkv.cache.wire import OUTAGE
-from tenantkv.contrib.entries import Logged, timed
+from tenantkv.contrib.entries import Logged, replace, timed
 from tenantkv.contrib.flask.extension import given_client, tenant_of
 
 _Interface: Any = ServerSideSessionInterface
@@ -180,8 +180,11 @@ class TenantSessions(_Interface):
     def _upsert_session(self, session_lifetime: timedelta, session: TenantSession, store_id: str) -> None:
         lifetime = session_lifetime.total_seconds()
         blob = self.serializer.encode(session)
-        if session.stored != (store_id, blob):
+        place, stored = session.stored or (None, b"")
+        # What is there is replaced or prolonged, not stored anew: it may have been ended meanwhile.
+        if place != store_id:
             self.cache.set(store_id, blob, lifetime)
+        elif stored != blob:
+            self.cache._do(replace(self.cache._core, store_id, blob, lifetime))
         elif session.left < lifetime * (1 - _TOUCH_AFTER):
-            # Not stored anew: it may have been ended meanwhile, and would be back.
             self.cache.touch(store_id, lifetime)
