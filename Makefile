@@ -12,6 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+# Test files that run at once; each process has servers of its own. ARGS='-n 0' for a debugger.
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo 4 || echo "$$n")
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint types bench clean
@@ -23,7 +25,7 @@ demo: $(VENV)/installed
 	$(BIN)/tenantkv demo $(ARGS)
 
 test: $(VENV)/group-test
-	$(BIN)/python -m pytest -q -x $(ARGS)
+	$(BIN)/python -m pytest -q -x -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/group-lint
 	$(BIN)/ruff check .

@@ -112,24 +112,23 @@ def test_the_server_itself_refuses_all_else(program: Program, any_server: RealSe
     bare.close()
 
 
-def test_without_a_password_nobody_logs_in(tmp_path: Path, any_server: RealServer) -> None:
-    program = Program(tmp_path, any_server.url)
-    words = ["--redis6"] if is_old(any_server) else []
-    done = program.run("acl", *words)
+def test_without_a_password_nobody_logs_in(tmp_path: Path, open_server: RealServer) -> None:
+    program = Program(tmp_path, open_server.url)
+    done = program.run("acl")
     assert done.returncode == 0 and b"cannot log in yet" in done.stderr
     command = done.stdout.decode().split()
     user = f"tenant-{program.namespace.fingerprint}"
     assert command[:3] == ["ACL", "SETUSER", user]
-    any_server.operator().execute_command(*command)
-    bare = redis.Redis(unix_socket_path=any_server.socket_path, username=user, password="x")
+    open_server.operator().execute_command(*command)
+    bare = redis.Redis(unix_socket_path=open_server.socket_path, username=user, password="x")
     with pytest.raises(redis.AuthenticationError):
         bare.ping()
-    line = program.run("acl", "--format", "file", *words).stdout.decode()
+    line = program.run("acl", "--format", "file").stdout.decode()
     assert line.startswith(f"user {user} resetchannels on ~") and line.count("\n") == 1
 
 
-def test_bad_input(tmp_path: Path, any_server: RealServer) -> None:
-    program = Program(tmp_path, any_server.url)
+def test_bad_input(tmp_path: Path, open_server: RealServer) -> None:
+    program = Program(tmp_path, open_server.url)
     for words, text in (
         (["--user", "a b"], b""),
         (["--user", "x\nACL"], b""),

@@ -33,7 +33,10 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture(params=["shared", "open"])
+BOTH = pytest.mark.parametrize("server", ["shared", "open"], indirect=True)
+
+
+@pytest.fixture(params=["shared", pytest.param("open", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> RealServer:
     return request.getfixturevalue(f"{request.param}_server")
 
@@ -55,6 +58,7 @@ def client(program: Program) -> Iterator[Any]:
 
 
 class TestKeys:
+    @BOTH
     def test_own_keys_and_no_others(self, program: Program, client: Any, server: RealServer) -> None:
         neighbours_names(server)
         client.set("user:1", "x" * 300, ex=100)
@@ -120,6 +124,7 @@ class TestValues:
         assert program.run("expire", "b", "5").returncode == 3
         assert program.run("dump", "b").returncode == 3
 
+    @BOTH
     def test_every_type_is_shown(self, program: Program, client: Any) -> None:
         client.hset("h", mapping={"f": "v", "g": HOSTILE})
         client.rpush("l", *range(250))
@@ -189,6 +194,7 @@ class TestValues:
 
 
 class TestUsage:
+    @BOTH
     def test_what_keys_cost(self, program: Program, client: Any, tmp_path: Path) -> None:
         with client.pipeline(transaction=False) as lot:
             for number in range(300):
@@ -236,6 +242,7 @@ class TestClear:
         client.child("web").set("theirs", 1)
         return neighbours_names(server)
 
+    @BOTH
     def test_never_a_neighbour_and_never_the_queue(
         self, program: Program, client: Any, server: RealServer, full: dict[bytes, bytes]
     ) -> None:

@@ -22,7 +22,7 @@ from tests.servers import RealServer
 BINARY = b"name\xff\x00\x1b[2J"
 
 
-@pytest.fixture(params=["shared", "open"])
+@pytest.fixture(params=["shared", pytest.param("open", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> RealServer:
     return request.getfixturevalue(f"{request.param}_server")
 
@@ -61,6 +61,7 @@ def contents(program: Program, server: RealServer) -> dict[bytes, tuple[bytes, b
     }
 
 
+@pytest.mark.parametrize("server", ["shared", "open"], indirect=True)
 def test_there_and_back(program: Program, client: Any, server: RealServer) -> None:
     fill(client)
     neighbours = neighbours_names(server)

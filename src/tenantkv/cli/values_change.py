@@ -13,8 +13,11 @@ from tenantkv.cli import output
 from tenantkv.cli.client import LEFT, add_target_arguments, as_text, own_name, talking
 from tenantkv.cli.seal import read_input
 from tenantkv.cli.values import Action, add_name, one, several
+from tenantkv.commands.own_scripts import reserved
 from tenantkv.envelope import LARGEST_VALUE_BYTES
 from tenantkv.errors import ConfigurationError
+from tenantkv.namespace import PRIMITIVES
+from tenantkv.ops.registry import RESERVED
 
 #: Of a dump: a value and what the server writes around it.
 _LARGEST_DUMP_BYTES = 512 * 1024 * 1024
@@ -160,12 +163,14 @@ def _rename(arguments: argparse.Namespace) -> int:
     from redis.exceptions import ResponseError
 
     name, new = own_name(arguments.name), own_name(arguments.new)
+    if new.startswith((PRIMITIVES, RESERVED)):
+        raise reserved("RENAME")
     with talking(arguments) as client:
         if not client.run(one("EXISTS", name)):
             output.note("There is no such key.")
             return LEFT
         try:
-            # As the tenant's own command and not as an operation of ours, which may write what is reserved.
+            # As the tenant's own command, and not as an operation of ours, which may do more.
             changed = client.execute_command("RENAME" if arguments.overwrite else "RENAMENX", name, new)
         except ResponseError as error:
             if "no such key" not in str(error):
