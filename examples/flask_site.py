@@ -1,9 +1,11 @@
 """A Flask site whose cache, sessions and rate limits lie on a shared server: settings, and one line of code.
 
-Run it with:  python examples/flask_site.py [URL]      (or serve it: flask --app flask_site:make run)
+Run it with:  python examples/flask_site.py [URL]      (or serve it: flask --app flask_site:make run, on the
+server that TENANTKV_URL names)
 """
 
 import sys
+from datetime import datetime, timezone
 
 import flask
 import flask_caching
@@ -16,63 +18,88 @@ tenant = TenantKV()
 cache = flask_caching.Cache()
 
 
-def make(url: str = "embedded://?profile=shared") -> flask.Flask:
+def make(url: str | None = None) -> flask.Flask:
     app = flask.Flask(__name__)
     app.config.update(
         TENANTKV_URL=url,
         CACHE_TYPE="tenantkv.contrib.flask.TenantCache",
         CACHE_OPTIONS={"seal": True},
         SESSION_TYPE="tenantkv",
-        RATELIMIT_STORAGE_URI="tenantkv://" if not url else f"tenantkv+{url}",
+        SESSION_COOKIE_SAMESITE="Lax",
+        RATELIMIT_STORAGE_URI=f"tenantkv+{url}" if url else "tenantkv://",
         RATELIMIT_STRATEGY="moving-window",
+        # Each process limits by itself while the server is away.
+        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,
     )
     tenant.init_app(app)
     cache.init_app(app)
     limiter = Limiter(get_remote_address, app=app)
 
-    @app.post("/login/<name>")
-    def login(name: str) -> str:
-        flask.session["name"] = name
-        return f"hello {name}"
+    @app.context_processor
+    def now() -> dict[str, str]:
+        return {"now": datetime.now(timezone.utc).strftime("%H:%M:%S.%f")}
 
-    @app.get("/me")
-    def me() -> str:
-        return str(flask.session.get("name", "nobody"))
+    @app.get("/")
+    def front() -> str:
+        session = flask.session
+        session["visits"] = session.get("visits", 0) + 1
+        # None while the server is away.
+        everybody = tenant.cache.incr("visits", initial=1)
+        return flask.render_template("flask_site.html", everybody=everybody, is_away=tenant.cache.is_away)
+
+    @app.post("/login")
+    def login() -> flask.typing.ResponseReturnValue:
+        # Another id for who logs in.
+        app.session_interface.regenerate(flask.session)
+        flask.session["name"] = flask.request.form["name"][:40]
+        return flask.redirect("/")
 
     @app.post("/logout")
-    def logout() -> str:
+    def logout() -> flask.typing.ResponseReturnValue:
         flask.session.clear()
-        return "bye"
+        return flask.redirect("/")
 
     @app.get("/report")
     @cache.cached(timeout=60)
     def report() -> str:
-        with tenant.lock("report", lease=30, wait=5):
-            return f"computed {tenant.kv.incr('reports')} times"
+        number = tenant.cache.incr("reports", initial=1)
+        return flask.render_template("flask_site.html", page="report", number=number)
 
-    @app.post("/publish")
-    def publish() -> str:
-        tenant.queue("published").send({"what": "report"})
-        return str(cache.clear())
+    @app.post("/clear")
+    def clear() -> flask.typing.ResponseReturnValue:
+        # What the server has not heard, this process tells it as soon as it is back.
+        is_heard = cache.clear()
+        return flask.redirect(f"/?cleared={'now' if is_heard else 'later'}")
 
     @app.get("/search")
     @limiter.limit("3/minute")
     def search() -> str:
-        return "found"
+        return flask.render_template("flask_site.html", page="search", found=True)
+
+    @app.errorhandler(429)
+    def slow_down(error: Exception) -> tuple[str, int]:
+        return flask.render_template("flask_site.html", page="search", found=False), 429
 
     return app
 
 
 def main(url: str = "embedded://?profile=shared") -> None:
     app = make(url)
-    with app.app_context():
-        tenant.kv.delete("reports")
     browser = app.test_client()
-    print(browser.post("/login/ada").text, "->", browser.get("/me").text)
-    print(browser.get("/report").text, "->", browser.get("/report").text)
-    print("published:", browser.post("/publish").text, "->", browser.get("/report").text)
+
+    def shows(path: str, text: str) -> bool:
+        return text in browser.get(path).text
+
+    browser.post("/clear")
+    browser.post("/login", data={"name": "ada"})
+    print("logged in:", shows("/", "Hello, <span id=\"name\">ada"))
+    first = browser.get("/report").text
+    print("cached:", first == browser.get("/report").text)
+    browser.post("/clear")
+    print("cleared:", first != browser.get("/report").text)
     print("searches:", [browser.get("/search").status_code for _ in range(5)])
-    print("logged out:", browser.post("/logout").text, browser.get("/me").text)
+    browser.post("/logout")
+    print("logged out:", shows("/", "stranger"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Settings of the example; CACHES and SESSION_ENGINE are what it is about."""
+"""Settings of the example; CACHES and the SESSION lines are what it is about."""
 
 import os
+from pathlib import Path
 
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only-for-this-example")
 DEBUG = True
@@ -12,8 +13,16 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "tenantkv.contrib.django",  # for `manage.py check` and `manage.py tenantkv`
 ]
-MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
+    }
+]
 
 CACHES = {
     "default": {
@@ -22,6 +31,12 @@ CACHES = {
         "TIMEOUT": 300,
         "OPTIONS": {"single_flight": True},
     },
+    # A cache of their own, so that clear() of the other one logs nobody out.
+    "sessions": {
+        "BACKEND": "tenantkv.contrib.django.TenantCache",
+        "OPTIONS": {"name": "sessions"},
+    },
 }
 # "django.contrib.sessions.backends.cache" works as well, but logs everybody out in an outage.
 SESSION_ENGINE = "tenantkv.contrib.django.sessions"
+SESSION_CACHE_ALIAS = "sessions"

@@ -1,24 +1,14 @@
-"""The example's pages."""
+"""The example's pages. None of them fails while the server is away."""
 
 import itertools
 
 from django.core.cache import cache
-from django.http import HttpResponse
-from django.template import engines
+from django.shortcuts import redirect, render
 from django.urls import path
+from django.utils import timezone
 from django.views.decorators.cache import cache_page
 from django.views.decorators.http import require_POST
 
-from tenantkv.contrib.django.locks import lock
-
-PAGE = engines["django"].from_string("""<!doctype html>
-<title>Example</title>
-<h1>Hello, {{ name|default:"stranger" }}</h1>
-<p>You were here {{ mine }} times{% if everybody %}, and everybody {{ everybody }} times{% endif %}.</p>
-<p><a href="/slow">a cached page</a></p>
-<form method="post" action="/login"><input name="name" placeholder="name"><button>log in</button></form>
-<form method="post" action="/clear"><button>clear the cache</button></form>
-""")
 _computed = itertools.count(1)
 
 
@@ -31,37 +21,56 @@ def front(request):
     except ValueError:
         # The server is away; the page is shown all the same.
         everybody = None
-    context = {"name": session.get("name"), "mine": session["visits"], "everybody": everybody}
-    return HttpResponse(PAGE.render(context))
+    context = {
+        "name": session.get("name"),
+        "mine": session["visits"],
+        "everybody": everybody,
+        "now": timezone.now(),
+        "is_away": cache.is_away,
+        "cleared": request.GET.get("cleared"),
+    }
+    return render(request, "front.html", context)
 
 
 @require_POST
 def login(request):
+    # Another id for who logs in, as django.contrib.auth gives one.
     request.session.cycle_key()
     request.session["name"] = request.POST.get("name", "")[:40]
-    return front(request)
+    return redirect(front)
+
+
+@require_POST
+def logout(request):
+    request.session.flush()
+    return redirect(front)
 
 
 @cache_page(60)
 def slow(request):
-    return HttpResponse(f"computed {next(_computed)} times")
+    return render(request, "slow.html", {"number": next(_computed), "now": timezone.now()})
 
 
 async def counter(request):
     await cache.aadd("asynchronous", 0)
-    return HttpResponse(str(await cache.aincr("asynchronous")))
+    try:
+        count = await cache.aincr("asynchronous")
+    except ValueError:
+        count = None
+    return render(request, "counter.html", {"count": count})
 
 
 @require_POST
 def clear(request):
-    with lock("clear", wait=5):
-        cache.clear()
-    return HttpResponse("cleared")
+    # What the server has not heard, this process tells it as soon as it is back.
+    is_heard = cache.clear()
+    return redirect(f"/?cleared={'now' if is_heard else 'later'}")
 
 
 urlpatterns = [
     path("", front),
     path("login", login),
+    path("logout", logout),
     path("slow", slow),
     path("counter", counter),
     path("clear", clear),

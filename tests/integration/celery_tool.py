@@ -17,6 +17,8 @@ from tenantkv.contrib.celery import configure, counters
 app = Celery("tool")
 configure(app, **json.loads(os.environ.get("TOOL_OPTIONS", "{}")))
 
+if "TOOL_RESULT_PATIENCE" in os.environ:
+    app.conf.redis_socket_timeout = float(os.environ["TOOL_RESULT_PATIENCE"])
 app.conf.beat_schedule = {"tick": {"task": "celery_tool.count", "schedule": 0.5, "args": ["tick"]}}
 
 # Not through the proxy that a test may have put in front of the broker.

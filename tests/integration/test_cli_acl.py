@@ -50,9 +50,13 @@ def test_the_tenant_can_work(program: Program, any_server: RealServer) -> None:
     cache = kv.cache("pages", ttl=60)
     cache.set("front", "html")
     assert cache.get("front") == "html"
+    # Listed by the registry, as SCAN is not allowed.
+    assert sorted(kv.keys("[abc]")) == [b"a", b"b", b"c"]
+    assert set(kv.scan_iter("h*")) == {b"h"}
     kv.close()
 
 
+@pytest.mark.slow
 def test_the_command_line_works(program: Program, any_server: RealServer) -> None:
     program.environ["TENANTKV_URL"] = f"{any_server.url}?username=mytool&password={PASSWORD}"
     assert program.run("set", "user:1", stdin=b"x").returncode == 0

@@ -239,5 +239,5 @@ def test_watching_tells_what_changes(program: Program) -> None:
         assert watching.wait(timeout=20) == 130
 
 
-def test_help(program: Program) -> None:
-    help_has_an_example(program, "doctor")
+def test_help() -> None:
+    help_has_an_example("doctor")

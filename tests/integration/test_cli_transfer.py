@@ -129,6 +129,8 @@ def test_another_namespace_or_child(program: Program, client: Any, tmp_path: Pat
     assert not other.shows_a_secret(done)
 
 
+# `tests/unit/test_cli_keys.py` does the same without processes.
+@pytest.mark.slow
 def test_whatever_is_changed_imports_nothing(program: Program, client: Any) -> None:
     fill(client)
     program.json("export", "a.tkv")

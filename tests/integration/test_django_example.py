@@ -12,35 +12,51 @@ from tests.servers import start_tcp
 SITE = EXAMPLES / "django_site"
 
 # Runs in a process of its own, where the site's settings are the only ones.
-BROWSE = """
-import os, sys
+BROWSE = r"""
+import os, re, sys
 sys.path.insert(0, os.environ["SITE"])
 os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 import django; django.setup()
 from django.test import Client
 
 alice, bob = Client(), Client()
-assert "Hello, stranger" in alice.get("/").content.decode()
-assert "Hello, Alice" in alice.post("/login", {"name": "Alice"}).content.decode()
-text = alice.get("/").content.decode()
-assert "Hello, Alice" in text and "You were here 3 times, and everybody 3 times" in text, text
-assert "You were here 1 times, and everybody 4 times" in bob.get("/").content.decode()
-assert [alice.get("/slow").content for _ in range(3)] == [b"computed 1 times"] * 3
-assert [alice.get("/counter").content for _ in range(3)] == [b"1", b"2", b"3"]
-assert alice.post("/clear").content == b"cleared"
-assert alice.get("/slow").content == b"computed 2 times"
-assert "Hello, stranger" in alice.get("/").content.decode()
-alice.post("/login", {"name": "Alice"})
+
+def shown(client, path="/"):
+    response = client.get(path)
+    assert response.status_code == 200, response
+    return dict(re.findall(r'id="(\w+)">(?!<)([^<]*)<', response.content.decode()))
+
+def log_in(client):
+    assert client.post("/login", {"name": "Alice"}).status_code == 302
+
+assert shown(alice)["name"] == "stranger"
+log_in(alice)
+page = shown(alice)
+assert (page["name"], page["mine"], page["everybody"]) == ("Alice", "2", "2"), page
+page = shown(bob)
+assert (page["name"], page["mine"], page["everybody"]) == ("stranger", "1", "3"), page
+assert len({shown(alice)["part"] for _ in range(3)}) == 1
+computed = [shown(alice, "/slow")["computed"] for _ in range(3)]
+assert len(set(computed)) == 1 and "computed 1 times" in computed[0], computed
+assert [shown(alice, "/counter")["count"] for _ in range(3)] == ["1", "2", "3"]
+assert alice.post("/clear").url == "/?cleared=now"
+assert "computed 2 times" in shown(alice, "/slow")["computed"]
+# The sessions are a cache of their own.
+page = shown(alice)
+assert (page["name"], page["everybody"]) == ("Alice", "1"), page
+assert "The server answers." in page["status"]
 print("ready", flush=True)
 sys.stdin.readline()
-response = alice.get("/slow")
-assert response.status_code == 200 and response.content == b"computed 3 times", response.content
+assert "computed 3 times" in shown(alice, "/slow")["computed"]
 cookie = alice.cookies["sessionid"].value
-text = alice.get("/").content.decode()
-assert "Hello, stranger" in text and "everybody" not in text, text
-assert "Hello, Alice" in alice.post("/login", {"name": "Alice"}).content.decode()
-visitor = Client()
-assert visitor.get("/").status_code == 200
+page = shown(alice)
+assert page["name"] == "stranger" and page["everybody"].startswith("an unknown"), page
+assert "The server is away." in page["status"]
+assert "not now" in shown(alice, "/counter")["count"]
+assert alice.post("/clear").url == "/?cleared=later"
+assert alice.cookies["sessionid"].value == cookie
+log_in(alice)
+assert shown(Client())["name"] == "stranger"
 print("survived", flush=True)
 """
 
@@ -82,6 +98,6 @@ def test_commands(shared_server):
             return place.run(sys.executable, str(SITE / "manage.py"), *words)
 
         assert "(tenantkv" not in manage("check", "--deploy", "--fail-level", "CRITICAL")
-        (status,) = json.loads(manage("tenantkv", "status", "--json"))
-        assert status["is_up"] and status["sessions"] == "sealed" and status["registry"]
-        assert manage("tenantkv", "clear") == "cleared default\n"
+        for status in json.loads(manage("tenantkv", "status", "--json")):
+            assert status["is_up"] and status["sessions"] == "sealed" and status["registry"]
+        assert manage("tenantkv", "clear", "--cache", "default") == "cleared default\n"

@@ -276,6 +276,10 @@ def test_fastapi(place):
 
     browser = Browser(app)
     assert [browser("/visits") for _ in range(3)] == ["1", "2", "3"]
+    # Also where nobody calls regenerate(): an id that somebody else chose gets another in its place.
+    chosen = "a" * 43
+    browser.cookies = {"session": chosen}
+    assert [browser("/visits") for _ in range(2)] == ["1", "2"] and browser.sid not in (chosen, None)
 
 
 @pytest.fixture(scope="module")

@@ -411,7 +411,7 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("words", "offered"),
         [
-            (["i"], {"init"}),
+            (["ini"], {"init"}),
             (["init", "--fo"], {"--format"}),
             (["init", "--format", "t"], {"toolforge"}),
             (["completion", "z"], {"zsh"}),

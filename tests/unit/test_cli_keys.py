@@ -8,6 +8,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from tenantkv.cli.acl import describe
 from tenantkv.cli.replies import lines, plain, shown
 from tenantkv.cli.shell_words import quoted, split, without_values
 from tenantkv.cli.transfer_file import FRAME_BYTES, ExportFileError, Frames, Reader, Writer, new_id
+from tenantkv.cli.usage import meaning
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops.clearing import sort_out
 from tenantkv.ops.effects import Batch
@@ -291,6 +293,10 @@ class TestReports:
         assert shrunk is not None and shrunk.days_to_limit is None
         assert report.grown_since({"taken": report.taken + 5, "bytes": 1, "keys": 1}).growth is None
 
+    def test_a_server_without_idle_times(self) -> None:
+        report = usage(keys=3, day_keys=None, day_bytes=None)
+        assert meaning(report) == [] and "within a day" not in report_html.render(report)
+
     @pytest.mark.parametrize("name", ["<img src=x onerror=f()>", "\x1b[2J\udcff", '"&\u202e', "x" * 5000])
     def test_names_are_only_text_in_the_page(self, name: str) -> None:
         group = usage_report.GroupReport(name, 3, 100, 1, 50)
@@ -298,6 +304,8 @@ class TestReports:
         page = report_html.render(usage(groups=(group,), biggest=(key,), pattern=name, namespace=name))
         page.encode()
         assert "<img" not in page and "\x1b" not in page and "\u202e" not in page
+        chart = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+        assert len(chart.findall("g/rect")) == 2
         assert page.count("<svg") == 1 and "default-src 'none'" in page and len(page) < 20_000
 
     def test_an_acl_names_nothing_but_the_namespace(self) -> None:

@@ -52,7 +52,7 @@ def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[A
         ConfigurationError: there is no URL in the environment.
     """
     # Here, as help and completion need no client.
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisClusterException, RedisError
 
     from tenantkv.transport.connect import connect
 
@@ -61,7 +61,9 @@ def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[A
         raise ConfigurationError(
             "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask"
         )
-    registry = None if settings.is_registry_chosen else True
+    # On a Cluster a registry needs all keys in one slot.
+    is_spread = settings.kind == "cluster" and settings.placement != "slot"
+    registry = None if settings.is_registry_chosen or is_spread else True
     client: Any = None
     try:
         client = connect(namespace=arguments.namespace, registry=registry, protocol=2, decode_responses=False)
@@ -79,8 +81,19 @@ def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[A
     except TenantKVError:
         # A refusal is an error of redis-py's as well.
         raise
-    except RedisError as error:
+    except (RedisError, RedisClusterException) as error:
         raise ServerError(f"the server: {error}") from None
+
+
+def natural(text: str) -> int:
+    """Read a number that counts something, for `argparse`."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError("it is a whole number, 0 or more")
+    return number
 
 
 def own_name(text: str) -> bytes:
@@ -95,9 +108,14 @@ def as_text(data: bytes) -> str:
 
 def registrar_of(client: Any) -> Any:
     """Return the registry that a client keeps, or ``None``."""
-    if hasattr(client, "_registrars"):  # A Cluster's client has no single pool.
+    if is_cluster(client):
         return client._registrars.get(client.namespace)
     return client.connection_pool.registrars.get(client.namespace)
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether a client is one of a Cluster, which has no single connection pool."""
+    return hasattr(client, "_registrars")
 
 
 def seconds(value: float | None) -> str:

@@ -77,8 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def speak_plainly(client: Any) -> None:
-    """Let a client return replies as the server gave them, but in own names and opened."""
-    callbacks = client.response_callbacks
+    """Let a client return replies as the server gave them, but in own names and opened.
+
+    A Cluster's client stays as it is: its replies come from the clients of several nodes.
+    """
+    callbacks = getattr(client, "response_callbacks", {})
     # What the client emulates is in Python's terms from the beginning.
     for name in [name for name in callbacks if str(name).upper() != "SCAN"]:
         del callbacks[name]

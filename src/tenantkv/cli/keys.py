@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_target_arguments, as_text, own_name, registrar_of, seconds, size, talking
+from tenantkv.cli.client import (
+    add_target_arguments,
+    as_text,
+    natural,
+    own_name,
+    registrar_of,
+    seconds,
+    size,
+    talking,
+)
 from tenantkv.cli.progress import Bar
 from tenantkv.ops.listing import Listing
 from tenantkv.ops.registry import matching
@@ -86,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--immortal", action="store_true", help="only keys without a TTL")
     parser.add_argument("--type", metavar="TYPE", help="only keys of that type, such as hash")
     parser.add_argument(
-        "--limit", metavar="N", type=int, default=100, help="show at most N; 0 for all; 100 if left out"
+        "--limit", metavar="N", type=natural, default=100, help="show at most N; 0 for all; 100 if left out"
     )
     parser.add_argument(
         "-0", "--null", action="store_true", help="names only, each ended by a zero byte, for xargs -0"

@@ -20,7 +20,9 @@ def shown(data: bytes, *, longest: int = LONGEST_SHOWN) -> str:
 
 def lines(reply: Any, indent: str = "") -> Iterator[str]:
     """Yield a reply's lines, as redis-cli shows it."""
-    if isinstance(reply, (list, tuple)):
+    if isinstance(reply, dict):
+        reply = [part for pair in reply.items() for part in pair]
+    if isinstance(reply, (list, tuple, set, frozenset)):
         if not reply:
             yield f"{indent}(empty)"
         width = len(str(len(reply)))

@@ -79,8 +79,9 @@ def _facts(report: UsageReport) -> str:
         ("keys", f"{report.keys}"),
         ("memory", size(report.bytes)),
         ("never expires", f"{report.immortal_keys} keys, {size(report.immortal_bytes)}"),
-        ("used within a day", f"{report.day_keys} keys, {size(report.day_bytes)}"),
     ]
+    if report.day_keys is not None:
+        facts.append(("used within a day", f"{report.day_keys} keys, {size(report.day_bytes)}"))
     if report.server_limit:
         share = report.server_bytes / report.server_limit
         facts.append(("server, all tenants", f"{size(report.server_bytes)}, {share:.0%} full"))

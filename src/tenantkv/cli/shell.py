@@ -110,7 +110,7 @@ class Shell:
 
     def execute(self, line: str) -> bool:
         """Run one line and print the reply; whether it went well."""
-        from redis.exceptions import RedisError
+        from redis.exceptions import RedisClusterException, RedisError
 
         try:
             words = split(line)
@@ -120,7 +120,7 @@ class Shell:
         except TenantKVError as error:
             output.fail(str(error))
             return False
-        except RedisError as error:
+        except (RedisError, RedisClusterException) as error:
             self._in_transaction = False
             output.fail(f"the server: {error}")
             return False

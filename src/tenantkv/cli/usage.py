@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_target_arguments, as_text, own_name, seconds, size, talking
+from tenantkv.cli.client import (
+    add_target_arguments,
+    as_text,
+    is_cluster,
+    natural,
+    own_name,
+    seconds,
+    size,
+    talking,
+)
 from tenantkv.cli.keys import list_names, measure_all
 from tenantkv.cli.progress import Bar
 from tenantkv.cli.usage_report import GroupReport, Growth, KeyCost, TypeReport, UsageReport
@@ -45,9 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="a glob; all if left out")
     parser.add_argument(
-        "--sample", metavar="N", type=int, default=10_000, help="measure about N keys; 0 for all; else 10000"
+        "--sample",
+        metavar="N",
+        type=natural,
+        default=10_000,
+        help="measure about N keys; 0 for all; else 10000",
     )
-    parser.add_argument("--top", metavar="N", type=int, default=10, help="rows of each table; else 10")
+    parser.add_argument("--top", metavar="N", type=natural, default=10, help="rows of each table; else 10")
     parser.add_argument("--since", metavar="FILE", help="an earlier report (--json), to compare with")
     parser.add_argument("--html", metavar="FILE", help="also write a page with charts")
     add_target_arguments(parser)
@@ -96,10 +109,12 @@ def describe(
         source, names = list_names(client, bar, pattern)
         measures = measure_all(client, choose(names, sample, random.sample), bar)
         index = client.run(registry_bytes()) if source == "registry" or pattern == b"*" else 0
-        used, most = client.run(memory_of_server())
+        # A Cluster has several servers, whose memory is not one.
+        used, most = (0, 0) if is_cluster(client) else client.run(memory_of_server())
     groups = grouped(names, measures)
     kept = sorted(groups.items(), key=lambda pair: -pair[1].scaled(pair[1].bytes))
     total = sum(group.scaled(group.bytes) for group in groups.values())
+    is_timed = not measures or any(each.idle is not None for each in measures)
     now = time.time()
     report = UsageReport(
         namespace=client.namespace.root.namespace,
@@ -115,8 +130,8 @@ def describe(
         server_limit=most,
         immortal_keys=sum(group.scaled(group.immortal) for group in groups.values()),
         immortal_bytes=sum(group.scaled(group.immortal_bytes) for group in groups.values()),
-        day_keys=sum(group.scaled(group.fresh_keys) for group in groups.values()),
-        day_bytes=sum(group.scaled(group.fresh_bytes) for group in groups.values()),
+        day_keys=sum(group.scaled(group.fresh_keys) for group in groups.values()) if is_timed else None,
+        day_bytes=sum(group.scaled(group.fresh_bytes) for group in groups.values()) if is_timed else None,
         groups=_group_reports(kept, top),
         types=_type_reports(groups.values()),
         biggest=tuple(map(_cost, sorted(measures, key=lambda each: -(each.bytes or 0))[:top])),
@@ -248,7 +263,7 @@ def _server(report: UsageReport) -> str:
 def meaning(report: UsageReport) -> list[str]:
     """Return in words what the growth of a day is and leads to."""
     lines = []
-    if report.keys:
+    if report.keys and report.day_keys is not None:
         lines.append(
             f"at most {report.day_keys} keys, {size(report.day_bytes)} a day: so much was used in the last "
             f"24 hours, written or read"

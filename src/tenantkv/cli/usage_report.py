@@ -86,7 +86,8 @@ class UsageReport:
         server_limit: what it may use; 0 if it does not tell or has no limit.
         immortal_keys: how many have no TTL.
         immortal_bytes: what these take.
-        day_keys: how many were used within a day: at most so many are new.
+        day_keys: how many were used within a day: at most so many are new; ``None`` if the server does not
+            keep idle times (LFU).
         day_bytes: what these take.
         groups: by first segment, the most expensive first.
         types: by type.
@@ -108,8 +109,8 @@ class UsageReport:
     server_limit: int
     immortal_keys: int
     immortal_bytes: int
-    day_keys: int
-    day_bytes: int
+    day_keys: int | None
+    day_bytes: int | None
     groups: tuple[GroupReport, ...]
     types: tuple[TypeReport, ...]
     biggest: tuple[KeyCost, ...]

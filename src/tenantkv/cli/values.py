@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tenantkv.cli import output
-from tenantkv.cli.client import LEFT, add_target_arguments, as_text, own_name, seconds, talking
+from tenantkv.cli.client import LEFT, add_target_arguments, as_text, natural, own_name, seconds, talking
 from tenantkv.cli.replies import plain, shown
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops.effects import Batch, Command
@@ -102,7 +102,11 @@ def _add_get(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("field", metavar="FIELD", nargs="?", help="one field of a hash")
     parser.add_argument("--reveal", action="store_true", help="show sealed values")
     parser.add_argument(
-        "--limit", metavar="N", type=int, default=100, help="elements of a collection; 0 for all; else 100"
+        "--limit",
+        metavar="N",
+        type=natural,
+        default=100,
+        help="elements of a collection; 0 for all; else 100",
     )
 
 

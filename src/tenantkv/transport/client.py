@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.table import find_rule
@@ -207,7 +207,9 @@ def without_reserved(reply: Any) -> Any:
 
 
 def is_missing(error: ResponseError) -> bool:
-    """Whether a reply says that the server does not offer the command."""
+    """Whether a reply says that the server does not offer the command, to anybody or to this user."""
+    if isinstance(error, NoPermissionError):
+        return True
     return not isinstance(error, RefusedError) and "unknown command" in str(error).lower()
 
 
