@@ -6,6 +6,8 @@ Run it with:  python examples/cache.py [URL]
 import sys
 import threading
 
+import redis
+
 import tenantkv
 from tenantkv.cache import Cache
 
@@ -39,7 +41,11 @@ def main(url: str = "embedded://?profile=shared") -> None:
     print("decorated:", profile(7), profile.cache_key(7))
 
     # What a neighbour could do, who knows the key: it is a miss, and it is counted.
-    kv.set("tkv:cache:{pages}v1:report", "forged", ex=60)
+    place = kv.connection_pool.connection_kwargs
+    neighbour = redis.Redis(
+        host=place.get("host", ""), port=place.get("port", 0), unix_socket_path=place.get("path")
+    )
+    neighbour.set(kv.namespace.wire_name(b"tkv:cache:{pages}v1:report"), "forged", ex=60)
     print("forged:", pages.get("report"), "tampered:", pages.stats.tampered)
 
     pages.clear()

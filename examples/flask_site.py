@@ -92,7 +92,7 @@ def main(url: str = "embedded://?profile=shared") -> None:
 
     browser.post("/clear")
     browser.post("/login", data={"name": "ada"})
-    print("logged in:", shows("/", "Hello, <span id=\"name\">ada"))
+    print("logged in:", shows("/", 'Hello, <span id="name">ada'))
     first = browser.get("/report").text
     print("cached:", first == browser.get("/report").text)
     browser.post("/clear")

@@ -10,8 +10,6 @@ They live as long as the session and are empty at the start of each test that as
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -74,18 +72,3 @@ def _running(profile: str | None, binary: str | None) -> Iterator[RealServer]:
     server = start_server(profile, binary=binary)
     yield server
     server.stop()
-
-
-# An object's address in a test's name, cut off or not, and the number that then tells it from others.
-_ADDRESS = re.compile(r"0x[0-9a-f]+(_\d+)?")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests the same names in every process, so that several can share them out."""
-    seen: Counter[str] = Counter()
-    for item in items:
-        if "0x" not in item.nodeid:
-            continue
-        name = _ADDRESS.sub("0x", item.nodeid)
-        seen[name] += 1
-        item._nodeid = name if seen[name] == 1 else f"{name}-{seen[name]}"

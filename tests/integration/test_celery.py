@@ -12,6 +12,7 @@ import pytest
 import redis
 from celery import Celery, chord, group, signature
 
+from tenantkv.contrib.celery.transport import Transport
 from tests.integration.celery_place import ROOT, Tool, tool
 from tests.neighbourhood import wait_for
 from tests.servers import start_tcp
@@ -104,6 +105,17 @@ def test_remote_control_and_events_stay_at_home(one, two):
     stats = one.app.control.inspect(timeout=1).stats()
     assert one.namespace.keyring.prefix not in str(stats)
     assert one.namespace.keyring.dump(compact=True) not in str(stats)
+
+
+def test_one_question_to_workers_does_not_delay_the_next(one, monkeypatch):
+    """Each has a queue for its replies, and the wait for the last one's may be under way still."""
+    monkeypatch.setattr(Transport, "brpop_timeout", 60)
+    with one.app.connection_for_write() as connection:
+        for _ in range(3):
+            inspect = one.app.control.inspect(connection=connection, timeout=0.5)
+            inspect.ping()
+            patient = one.app.control.inspect(["worker@host"], connection=connection, timeout=20)
+            assert patient.ping() == {"worker@host": {"ok": "pong"}}
 
 
 def test_shutdown_stops_nobody_else(one, two, server, logs):

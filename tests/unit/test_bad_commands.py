@@ -24,6 +24,7 @@ from tenantkv.errors import (
     UnknownCommandError,
 )
 from tenantkv.transport.redis_py import LEAN
+from tests.naming import shown
 from tests.servers import RealServer
 
 SECRET = "a-value-that-no-error-may-repeat"
@@ -169,7 +170,7 @@ def nothing_sent(open_server: RealServer, kv: Any) -> Iterator[Callable[[], bool
 
 
 def short(case: Any) -> str:
-    return " ".join(repr(word) for word in case[1])[:50]
+    return " ".join(shown(word) for word in case[1])[:50]
 
 
 @pytest.mark.parametrize("case", CASES, ids=short)
@@ -190,7 +191,7 @@ def test_one_clear_error_and_no_byte(
     assert kv.set("k", "v") is True and kv.get("k") == b"v"
 
 
-@pytest.mark.parametrize("value", NO_BYTES, ids=repr)
+@pytest.mark.parametrize("value", NO_BYTES, ids=shown)
 def test_values_without_bytes(kv: Any, nothing_sent: Callable[[], bool], value: Any) -> None:
     for command in (("SET", "k", value), ("GET", value), ("MGET", "k", value), ("RPUSH", "k", "a", value)):
         with pytest.raises(DataError):
@@ -269,7 +270,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(("key", "own"), SPELLINGS, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize(("key", "own"), SPELLINGS, ids=lambda value: shown(value)[:30])
 def test_keys_of_every_type(
     kv: Any, open_server: RealServer, namespace: Namespace, key: Any, own: bytes
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tenantkv.cli.status import away, print_report
 from tenantkv.cli.status_prometheus import render
 from tenantkv.cli.status_source import StateFile
 from tenantkv.cli.status_text import lock_rows, queue_rows, server_rows
@@ -201,3 +202,8 @@ def test_tables_for_people() -> None:
 
 def test_everything_is_json() -> None:
     assert math.isfinite(json.loads(json.dumps(latency_of([0.1]).median)))
+
+
+def test_a_server_that_is_away_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(away("the server: \x1b[2Jgone"))
+    assert capsys.readouterr().out == "fail: the server: \\x1b[2Jgone\n"

@@ -17,6 +17,7 @@ from tenantkv.ops.registry_cover import PLAIN, SealedCover
 from tenantkv.protection import Protection
 from tenantkv.sealing import sealer_of
 from tenantkv.transport.session import Session
+from tests.naming import shown
 from tests.shapes import OTHER_SHAPES, SHAPES, Shape, name_of
 
 NAMESPACE = Namespace(Keyring.generate(bytes(range(96))), protection=Protection(names="hidden"))
@@ -114,7 +115,7 @@ def hidden(command: tuple[Any, ...]) -> list[bytes]:
         (("PUBLISH", "a", "b"), "PUBLISH a b"),
         (("PING",), "PING"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: shown(value)[:40],
 )
 def test_where_names_stand(command: Any, expected: str) -> None:
     words = words_of(command)
@@ -143,7 +144,7 @@ def test_where_names_stand(command: Any, expected: str) -> None:
         ("PSUBSCRIBE", "mine", "__keyspace@*__:a"),
         ("PSUBSCRIBE", "__keyevent@0__:*"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_refused_with_a_way_out(command: Any) -> None:
     with pytest.raises(ForbiddenCommandError) as caught:
@@ -152,7 +153,7 @@ def test_refused_with_a_way_out(command: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("SUBSCRIBE", "news"), ("PSUBSCRIBE", "n*"), ("PUNSUBSCRIBE", "__keyspace@0__:*")], ids=repr
+    "command", [("SUBSCRIBE", "news"), ("PSUBSCRIBE", "n*"), ("PUNSUBSCRIBE", "__keyspace@0__:*")], ids=shown
 )
 def test_channels_keep_their_names(command: Any) -> None:
     assert hidden(command) == words_of(command)
@@ -174,7 +175,7 @@ def test_channels_keep_their_names(command: Any) -> None:
         ({b"#a": [[b"1-1", [b"#a", b"v"]]]}, {b"a": [[b"1-1", [b"#a", b"v"]]]}),
         ([b"#other", b"v"], [b"#other", b"v"]),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_only_names_that_were_asked_for_come_back(reply: Any, expected: Any) -> None:
     assert reveal(reply, {b"#a": b"a", b"#b": b"b"}) == expected
@@ -189,7 +190,7 @@ def test_only_names_that_were_asked_for_come_back(reply: Any, expected: Any) -> 
         (("XREAD", "STREAMS", "a", "b", 0, 0), lambda wire: [[wire(b"b"), [[b"1-1", [b"f", b"v"]]]]]),
         (("XREAD", "STREAMS", "a", "b", 0, 0), lambda wire: {wire(b"b"): [[b"1-1", [b"f", b"v"]]]}),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: shown(value)[:30],
 )
 def test_replies_through_a_session(command: Any, make: Any) -> None:
     expected = make(lambda name: name)

@@ -19,6 +19,7 @@ from tenantkv.commands.table import RULES, find_rule, quick, rewrite
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, RefusedError
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
+from tests.naming import shown
 from tests.property.strategies import commands, spelled
 from tests.shapes import SHAPES
 
@@ -128,7 +129,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), VALUES, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize(("value", "expected"), VALUES, ids=lambda value: shown(value)[:20])
 def test_values_become_what_redis_py_makes_of_them(value: Any, expected: bytes) -> None:
     assert wire_of("SET", "k", value) == [b"SET", PREFIX + b"k", expected]
     assert wire_of("GET", value) == [b"GET", PREFIX + expected]

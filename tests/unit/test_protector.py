@@ -30,6 +30,7 @@ from tenantkv.sealing import LiveSealer
 from tenantkv.secret import Secret
 from tenantkv.secrets.policy import PlaintextWarning
 from tenantkv.transport.session import Session
+from tests.naming import shown
 from tests.shapes import shapes_by_name
 
 KEYRING = Keyring.generate(bytes(range(96)))
@@ -126,7 +127,7 @@ def test_every_command_with_a_layout_is_tested() -> None:
     } == rows
 
 
-@pytest.mark.parametrize(("command", "at", "kind", "field"), VALUES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("command", "at", "kind", "field"), VALUES, ids=lambda value: shown(value)[:40])
 class TestOut:
     def test_a_sealed_namespace(self, command: Any, at: int, kind: str, field: bytes) -> None:
         one = session(seal=True)
@@ -233,23 +234,23 @@ class TestSecretInWrongPlaces:
             (Secret("GET"), "k"),
             ("GET", "k", Secret("v")),
         ],
-        ids=repr,
+        ids=shown,
     )
     @pytest.mark.parametrize(
-        "said", [{}, {"seal": True}, {"names": "hidden"}, {"seal": True, "names": "hidden"}], ids=repr
+        "said", [{}, {"seal": True}, {"names": "hidden"}, {"seal": True, "names": "hidden"}], ids=shown
     )
     def test_refused_before_anything_is_sent(self, command: Any, said: Any) -> None:
         with pytest.raises((RefusedError, DataError)):
             session(**said).pack_all([command])
 
-    @pytest.mark.parametrize("value", [None, True, {"a": 1}, ["a"], object()], ids=repr)
+    @pytest.mark.parametrize("value", [None, True, {"a": 1}, ["a"], object()], ids=shown)
     def test_a_secret_of_what_has_no_bytes(self, value: object) -> None:
         for one in (session(), session(seal=True)):
             with pytest.raises(DataError):
                 one.pack_all([("SET", "k", Secret(value))])
 
     @pytest.mark.parametrize(
-        "value", [b"v", "v", 5, 1.5, bytearray(b"v"), memoryview(b"v"), b"", "ü"], ids=repr
+        "value", [b"v", "v", 5, 1.5, bytearray(b"v"), memoryview(b"v"), b"", "ü"], ids=shown
     )
     def test_a_secret_of_what_has(self, value: Any) -> None:
         one = session()
@@ -305,7 +306,7 @@ PLAIN: list[tuple[tuple[Any, ...], bytes, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "name", "field"), PLAIN, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("command", "name", "field"), PLAIN, ids=lambda value: shown(value)[:40])
 class TestPlaintext:
     def test_refused_by_default(self, command: Any, name: bytes, field: bytes) -> None:
         one = session()
@@ -383,7 +384,7 @@ class TestPlaintextMore:
         with pytest.raises(PlaintextRefusedError):
             one.pack_all([("SET", "a", 1), ("SET", "b", TOKEN), ("SET", "c", 3)])
 
-    @pytest.mark.parametrize("said", [{"plaintext": "warn"}, {"plaintext_ok": "a reason"}, {}], ids=repr)
+    @pytest.mark.parametrize("said", [{"plaintext": "warn"}, {"plaintext_ok": "a reason"}, {}], ids=shown)
     def test_own_key_material_never_leaves(self, said: Any) -> None:
         one = session(**said, allow=[("*", "*", "all")])
         for secret in (KEYRING.prefix, base64.b64encode(KEYRING.naming), KEYRING.keys[0].secret):
@@ -398,7 +399,7 @@ class TestPlaintextMore:
             with pytest.raises(PlaintextRefusedError):
                 one.pack_all([("SET", "a", keyring.prefix)])
 
-    @pytest.mark.parametrize("value", [1, 1.5, "42", b"", "short", "hello world", b"\x80\x04N."], ids=repr)
+    @pytest.mark.parametrize("value", [1, 1.5, "42", b"", "short", "hello world", b"\x80\x04N."], ids=shown)
     def test_ordinary_values_go_as_they_are(self, value: Any) -> None:
         one = session()
         assert sent(one, "SET", "a", value)[2] == Encoder("utf-8", "strict", False).encode(value)
@@ -535,7 +536,7 @@ class TestBack:
         assert reply(one, ("GET", "a"), word, decode=True) == "grün"
         assert reply(one, ("GET", "a"), "grün".encode(), decode=True) == "grün"
 
-    @pytest.mark.parametrize("said", [{}, {"seal": True}, {"names": "hidden"}], ids=repr)
+    @pytest.mark.parametrize("said", [{}, {"seal": True}, {"names": "hidden"}], ids=shown)
     @pytest.mark.parametrize(
         "value", [b"\xc1", b"\xc1 one", b"\xc1\x11\x00", b"\xc1\x99\x00abcd" + b"x" * 60]
     )
@@ -651,7 +652,7 @@ class TestBoundTTL:
             (("SET", "k", "v", "NX"), 2, None),
             (("SETNX", "k", "v"), 2, None),
         ],
-        ids=repr,
+        ids=shown,
     )
     def test_is_in_the_seal(
         self, command: Any, at: int, expires: float | None, monkeypatch: pytest.MonkeyPatch
@@ -674,7 +675,7 @@ class TestBoundTTL:
     @pytest.mark.parametrize(
         "command",
         [("SET", "k", "v", "EX", "soon"), ("SETEX", "k", "soon", "v"), ("PSETEX", "k", b"\xff", "v")],
-        ids=repr,
+        ids=shown,
     )
     def test_no_number_is_the_servers_to_refuse(self, command: Any) -> None:
         one = session(seal=True, bind_ttl=True)
@@ -695,7 +696,7 @@ class TestBoundTTL:
             ("SETEX", "k", "inf", "v"),
             ("SETEX", "k", "1e400", "v"),
         ],
-        ids=repr,
+        ids=shown,
     )
     def test_odd_numbers(self, command: Any) -> None:
         """What the server takes is sent, and so is what it refuses by itself."""

@@ -17,6 +17,7 @@ from tenantkv.commands.sealing import SealPlan, values_of
 from tenantkv.commands.table import RULES, find_rule
 from tenantkv.commands.value_table import CLEAR_ROWS, OPTION_REFUSALS, REFUSED
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, RefusedError
+from tests.naming import shown
 from tests.property.strategies import free_commands, mutated_shapes
 from tests.sealers import NotOpenedError, TaggingSealer
 from tests.shapes import OTHER_SHAPES, SHAPES, Shape
@@ -383,7 +384,7 @@ REPLIES: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "reply", "expected"), REPLIES, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("command", "reply", "expected"), REPLIES, ids=lambda value: shown(value)[:50])
 def test_replies_open(command: str, reply: Any, expected: Any) -> None:
     assert opened(command, reply) == expected
 

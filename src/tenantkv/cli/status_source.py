@@ -65,7 +65,7 @@ class Source:
         """
         client, namespace = self.client, self.client.namespace
         taken = self._ping()
-        load = client.run(status_look.server(self._database))
+        load = self._load()
         entries = self.entries()
         queues = client.run(status_look.queues(namespace, self.queue_names(entries)))
         locks = client.run(status_look.locks(namespace, entries))
@@ -77,7 +77,7 @@ class Source:
         self._names_until = 0.0
         self.entries()
         if self._usage is not False:
-            self._own, self._own_note = self.measure(self.client.run(status_look.server(self._database)))
+            self._own, self._own_note = self.measure(self._load())
             self._usage_until = time.monotonic() + self._usage_every
 
     def entries(self) -> list[Entry]:
@@ -109,12 +109,35 @@ class Source:
         taken = []
         if self._pings:
             # The first one may have to connect.
-            self.client.run(_one(("PING",)))
+            self._send_ping()
         for _ in range(self._pings):
             started = time.perf_counter()
-            self.client.run(_one(("PING",)))
+            self._send_ping()
             taken.append(time.perf_counter() - started)
         return taken
+
+    @property
+    def _is_cluster(self) -> bool:
+        return hasattr(self.client, "get_primaries")
+
+    def _send_ping(self) -> None:
+        if self._is_cluster:
+            self.client.ping(target_nodes=self.client.get_random_node())
+        else:
+            self.client.run(_one(("PING",)))
+
+    def _load(self) -> Load:
+        if not self._is_cluster:
+            load: Load = self.client.run(status_look.server(self._database))
+            return load
+        found = []
+        for node in self.client.get_primaries():
+            info = self.client.info(target_nodes=node)
+            # redis-py has read it already.
+            fields = {name: str(value) for name, value in info.items()}
+            fields["db0"] = f"keys={info.get('db0', {}).get('keys', 0)}"
+            found.append(status_look.load_of(fields, 0))
+        return status_look.merged(found)
 
     def _measure(self, load: Load) -> tuple[Own | None, str]:
         if self._usage is False:

@@ -35,7 +35,8 @@ def check_url(settings: Settings) -> Iterator[Finding]:
             "There is nothing to audit: it belongs to one process.",
         )
         return
-    yield Finding("network.url", "ok", "a server is set", shown)
+    note = "One of its nodes is looked at." if settings.kind == "cluster" else ""
+    yield Finding("network.url", "ok", "a server is set", shown, note)
     yield _secrecy(settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tenantkv.commands.own_scripts import READING_EVAL, READING_EVALSHA
@@ -17,7 +18,7 @@ from tenantkv.ops.status import Latency, Load, LockState, QueueState
 from tenantkv.ops.status_info import keys_in, read_info, whole_of
 
 _QUEUE = script("status_queue", repeatable=True)
-_HOLDERS = script("semaphore_count", repeatable=True)
+_HOLDERS = script("status_holders", repeatable=True)
 # Calls in one round trip: each takes some microseconds of the server's.
 _AT_ONCE = 50
 
@@ -68,6 +69,36 @@ def load_of(info: dict[str, str], database: int) -> Load:
     )
 
 
+def merged(loads: Sequence[Load]) -> Load:
+    """Return the load of a Cluster: that of its primaries together.
+
+    Args:
+        loads: of each, at least one.
+    """
+    first = loads[0]
+
+    def total(name: str) -> int:
+        return sum(int(getattr(load, name)) for load in loads)
+
+    sums = {name: total(name) for name in _SUMS}
+    # One node without a limit has none.
+    limited = all(load.memory_limit_bytes for load in loads)
+    return replace(
+        first,
+        role=f"{len(loads)} primaries",
+        run_id=" ".join(sorted(load.run_id for load in loads)),
+        uptime=min(load.uptime for load in loads),
+        memory_limit_bytes=total("memory_limit_bytes") if limited else 0,
+        **sums,
+    )
+
+
+_SUMS = (
+    *("memory_bytes", "clients", "clients_limit", "blocked_clients", "evicted", "rejected", "expired"),
+    *("hits", "misses", "commands", "keys"),
+)
+
+
 def latency_of(taken: Sequence[float]) -> Latency:
     """Return the percentiles of some times."""
     ordered = sorted(taken) or [0.0]
@@ -108,25 +139,19 @@ def _queue(name: str, reply: Any) -> QueueState:
     )
 
 
-def locks(
-    namespace: Namespace, entries: Sequence[Entry], now_ms: float | None = None
-) -> Operation[tuple[LockState, ...]]:
-    """Look at locks, read/write locks and semaphores. One round trip for each twelve.
+def locks(namespace: Namespace, entries: Sequence[Entry]) -> Operation[tuple[LockState, ...]]:
+    """Look at locks, read/write locks and semaphores. One round trip for each eight.
 
     Args:
         namespace: whose they are.
         entries: which; of other primitives none.
-        now_ms: the server's time in ms since 1970; asked for if left out, with one more round trip.
     """
     chosen = [entry for entry in entries if entry.primitive in _READERS]
-    if now_ms is None and any(entry.primitive != "lock" for entry in chosen):
-        seconds, micros = yield Command(("TIME",))
-        now_ms = int(seconds) * 1000 + int(micros) / 1000
     commands: list[Any] = []
     for entry in chosen:
         commands += _lock_commands(namespace, entry)
     replies = iter((yield from _in_lots(commands)))
-    return tuple(_READERS[entry.primitive](entry, replies, now_ms or 0.0) for entry in chosen)
+    return tuple(_READERS[entry.primitive](entry, replies) for entry in chosen)
 
 
 def keys_of(namespace: Namespace, entry: Entry) -> tuple[bytes, ...]:
@@ -143,14 +168,10 @@ def _lock_commands(namespace: Namespace, entry: Entry) -> list[Any]:
         if entry.primitive != "semaphore":
             commands += [("GETRANGE", key, 0, 63), ("PTTL", key), ("GETRANGE", key + b":fence", 0, 31)]
         if entry.primitive == "rwlock":
-            commands += [*_holders(key + b":readers"), ("EXISTS", key + b":intent")]
+            commands += [Look(_HOLDERS, [key + b":readers"]), ("EXISTS", key + b":intent")]
         if entry.primitive == "semaphore":
-            commands += _holders(key)
+            commands.append(Look(_HOLDERS, [key]))
     return commands
-
-
-def _holders(key: bytes) -> list[Any]:
-    return [Look(_HOLDERS, [key], [b""]), ("ZREVRANGE", key, 0, 0, "WITHSCORES")]
 
 
 def _exclusive(entry: Entry, replies: Iterator[Any], mode: str) -> LockState:
@@ -175,29 +196,30 @@ def fingerprint(token: bytes) -> str:
     return hashlib.sha256(b"lease:" + token).hexdigest()[:8]
 
 
-def _counted(entry: Entry, replies: Iterator[Any], now_ms: float, mode: str) -> LockState:
-    counts, last = next(replies), next(replies)
+def _counted(entry: Entry, replies: Iterator[Any], mode: str) -> LockState:
+    counts = next(replies)
     name = entry.name.decode("utf-8", "surrogateescape")
-    if isinstance(counts, Exception) or isinstance(last, Exception):
+    if isinstance(counts, Exception):
+        if "WRONGTYPE" not in str(counts):
+            raise counts
         return LockState(entry.primitive, name, mode="foreign")
-    holders = int(counts[0])
-    if not holders:
-        return LockState(entry.primitive, name)
-    # RESP3 gives pairs.
-    flat = last[0] if last and isinstance(last[0], list) else last
-    left = min(max(0.0, (float(flat[1]) - now_ms) / 1000), LONGEST_LEASE) if len(flat) == 2 else None
-    return LockState(entry.primitive, name, holders, mode, left)
+    holders, left_ms = map(int, counts)
+    return (
+        LockState(entry.primitive, name, holders, mode, left_ms / 1000)
+        if holders
+        else LockState(entry.primitive, name)
+    )
 
 
-def _lock(entry: Entry, replies: Iterator[Any], now_ms: float) -> LockState:
+def _lock(entry: Entry, replies: Iterator[Any]) -> LockState:
     return _first([_exclusive(entry, replies, "held") for _ in range(2)])
 
 
-def _read_write(entry: Entry, replies: Iterator[Any], now_ms: float) -> LockState:
+def _read_write(entry: Entry, replies: Iterator[Any]) -> LockState:
     found = []
     for _ in range(2):
         writing = _exclusive(entry, replies, "write")
-        reading = _counted(entry, replies, now_ms, "read")
+        reading = _counted(entry, replies, "read")
         waits = next(replies) == 1
         state = writing if writing.mode != "free" or reading.mode == "free" else reading
         found.append(
@@ -215,8 +237,8 @@ def _read_write(entry: Entry, replies: Iterator[Any], now_ms: float) -> LockStat
     return _first(found)
 
 
-def _semaphore(entry: Entry, replies: Iterator[Any], now_ms: float) -> LockState:
-    return _first([_counted(entry, replies, now_ms, "held") for _ in range(2)])
+def _semaphore(entry: Entry, replies: Iterator[Any]) -> LockState:
+    return _first([_counted(entry, replies, "held") for _ in range(2)])
 
 
 _READERS = {"lock": _lock, "rwlock": _read_write, "semaphore": _semaphore}

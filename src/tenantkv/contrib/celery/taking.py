@@ -27,6 +27,7 @@ LOOK_AFTER = 4
 class Taking(stock.Channel):
     """The part of `channel.Channel` that takes messages."""
 
+    _asked: list[str]
     _claim: str
     _rest: bool
     _waits: int
@@ -35,9 +36,20 @@ class Taking(stock.Channel):
         """Consume from a queue; without acknowledgement nothing is held."""
         (self._unheld.add if no_ack else self._unheld.discard)(queue)
         consumer = super().basic_consume(queue, no_ack, *args, **kwargs)
-        if not no_ack and queue not in self.active_fanout_queues:
-            self.keep()
+        if queue not in self.active_fanout_queues:
+            self._end_wait_of_others(queue)
+            if not no_ack:
+                self.keep()
         return consumer
+
+    def _end_wait_of_others(self, queue: str) -> None:
+        """End a wait for the bells of other queues, so that this one's messages need not wait for its end.
+
+        Replies to remote control come in a queue of their own each time, and its callers do not wait long.
+        """
+        if self._in_poll and self._awaits == "bell" and queue not in self._asked:
+            self._rest = False
+            self._in_poll.disconnect()
 
     def _claim_call(self, queues: list[str], *, hold: bool | None = None) -> Any:
         self._claim = self._claim or uuid.uuid4().hex
