@@ -20,8 +20,9 @@ from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
 from tenantkv.commands.own_scripts import OwnWord
-from tenantkv.contrib.channels_messages import NAMES, LoopStates, Vault, client_of, logger
+from tenantkv.contrib.channels_messages import NAMES, Vault, client_of, logger
 from tenantkv.contrib.channels_pubsub import TenantPubSubChannelLayer
+from tenantkv.contrib.loop_states import LoopStates
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
 from tenantkv.ops.effects import Batch

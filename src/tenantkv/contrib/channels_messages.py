@@ -7,7 +7,6 @@ of the envelope stands a byte 0x01, which tells it from values that the client i
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -16,8 +15,7 @@ import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import tenantkv.asyncio
 from tenantkv.errors import ConfigurationError, OpenError
@@ -35,8 +33,6 @@ _MARK = b"\x01"
 _BYTES = "\x00b"
 #: Seconds by which the clocks of a tenant's machines may differ.
 _CLOCK_SKEW = 60.0
-
-State = TypeVar("State")
 
 
 class Vault:
@@ -111,46 +107,6 @@ class Vault:
         if count & (count - 1) == 0:
             # Of the message nothing: a stranger wrote it.
             logger.warning("%d messages or members dropped: %s", count, reason)
-
-
-class LoopStates(Generic[State]):
-    """One state for each event loop, which is closed with it.
-
-    Args:
-        make: makes one.
-    """
-
-    def __init__(self, make: Any) -> None:
-        self._make = make
-        self._states: WeakKeyDictionary[Any, State] = WeakKeyDictionary()
-
-    def here(self) -> State:
-        """Return the running loop's."""
-        loop = asyncio.get_running_loop()
-        state = self._states.get(loop)
-        if state is None:
-            state = self._states[loop] = self._make()
-            self._close_with(loop, state)
-        return state
-
-    async def close(self) -> None:
-        """Close the running loop's."""
-        state: Any = self._states.pop(asyncio.get_running_loop(), None)
-        if state is not None:
-            await state.close()
-
-    def _close_with(self, loop: Any, state: Any) -> None:
-        # `async_to_sync` makes a loop for a call, and nobody tells who works in it that it ends.
-        close = loop.close
-        states = self._states
-
-        def closing() -> None:
-            loop.close = close
-            if states.pop(loop, None) is not None and not loop.is_running() and not loop.is_closed():
-                loop.run_until_complete(state.close())
-            close()
-
-        loop.close = closing
 
 
 def client_of(

@@ -17,7 +17,8 @@ from channels.layers import BaseChannelLayer
 from redis.exceptions import RedisError
 
 from tenantkv.commands.own_scripts import OwnWord
-from tenantkv.contrib.channels_messages import LoopStates, Vault, client_of, logger
+from tenantkv.contrib.channels_messages import Vault, client_of, logger
+from tenantkv.contrib.loop_states import LoopStates
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import tenantkv.asyncio
 from tenantkv.cache import AsyncCache
-from tenantkv.contrib.channels_messages import LoopStates
+from tenantkv.contrib.loop_states import LoopStates
 from tenantkv.namespace import Namespace
 
 Made = TypeVar("Made")
