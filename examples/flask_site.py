@@ -36,8 +36,9 @@ def make(url: str | None = None) -> flask.Flask:
     limiter = Limiter(get_remote_address, app=app)
 
     @app.context_processor
-    def now() -> dict[str, str]:
-        return {"now": datetime.now(timezone.utc).strftime("%H:%M:%S.%f")}
+    def status() -> dict[str, object]:
+        now = datetime.now(timezone.utc).strftime("%H:%M:%S.%f")
+        return {"now": now, "is_away": tenant.cache.is_away}
 
     @app.get("/")
     def front() -> str:
@@ -45,7 +46,7 @@ def make(url: str | None = None) -> flask.Flask:
         session["visits"] = session.get("visits", 0) + 1
         # None while the server is away.
         everybody = tenant.cache.incr("visits", initial=1)
-        return flask.render_template("flask_site.html", everybody=everybody, is_away=tenant.cache.is_away)
+        return flask.render_template("flask_site.html", everybody=everybody)
 
     @app.post("/login")
     def login() -> flask.typing.ResponseReturnValue:
@@ -60,7 +61,8 @@ def make(url: str | None = None) -> flask.Flask:
         return flask.redirect("/")
 
     @app.get("/report")
-    @cache.cached(timeout=60)
+    # What says that the server is away is not to be kept until after it is back.
+    @cache.cached(timeout=60, response_filter=lambda _: not tenant.cache.is_away)
     def report() -> str:
         number = tenant.cache.incr("reports", initial=1)
         return flask.render_template("flask_site.html", page="report", number=number)

@@ -6,10 +6,16 @@ from django.core.cache import cache
 from django.shortcuts import redirect, render
 from django.urls import path
 from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
 from django.views.decorators.cache import cache_control, cache_page
 from django.views.decorators.http import require_POST
 
 _computed = itertools.count(1)
+
+
+def status(request):
+    """Return what each template is told."""
+    return {"now": timezone.now(), "is_away": cache.is_away}
 
 
 def front(request):
@@ -25,8 +31,6 @@ def front(request):
         "name": session.get("name"),
         "mine": session["visits"],
         "everybody": everybody,
-        "now": timezone.now(),
-        "is_away": cache.is_away,
         "cleared": request.GET.get("cleared"),
     }
     return render(request, "front.html", context)
@@ -50,7 +54,11 @@ def logout(request):
 @cache_control(no_cache=True)
 @cache_page(60)
 def slow(request):
-    return render(request, "slow.html", {"number": next(_computed), "now": timezone.now()})
+    response = render(request, "slow.html", {"number": next(_computed)})
+    if cache.is_away:
+        # This one says so, and is not to be kept until after the server is back.
+        add_never_cache_headers(response)
+    return response
 
 
 async def counter(request):

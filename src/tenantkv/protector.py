@@ -97,6 +97,8 @@ class Protector:
         if self._plan is not None:
             return _as_written(_untouched()), frozenset()
         writes = {each.name for each in DECISIONS.values() if each.clear or each.layout}
+        # What fills a key from another one must not fill one of ours.
+        writes |= {rule.name for rule in RULES.values() if rule.creates and rule.names != "1"}
         reads = {each.name for each in DECISIONS.values() if each.form or each.choice} - writes
         return _as_written(RULES.keys() - reads - writes), _as_written(reads)
 
@@ -249,8 +251,8 @@ def _has_one_value(arguments: Sequence[Any]) -> bool:
 
 
 def _stores(rule: Rule) -> bool:
-    """Whether a command takes values."""
-    return decide(rule).clear is not None
+    """Whether a command takes values, or fills a key from another."""
+    return decide(rule).clear is not None or (rule.creates and rule.names != "1")
 
 
 def _in_clear(rule: Rule) -> ForbiddenCommandError:

@@ -73,10 +73,9 @@ class Browser:
         """Press a button that leads to another page."""
         old = self.driver.find_element(By.TAG_NAME, "html")
         self.driver.find_element(By.ID, button).click()
-        WebDriverWait(self.driver, PATIENCE).until(staleness_of(old))
-        WebDriverWait(self.driver, PATIENCE).until(
-            lambda driver: driver.execute_script("return document.readyState") == "complete"
-        )
+        wait = WebDriverWait(self.driver, PATIENCE, poll_frequency=0.02)
+        wait.until(staleness_of(old))
+        wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
         assert self.status == 200, f"{button}: {self.status}: {self.page[:2000]}"
 
     def log_in(self, name: str) -> None:
@@ -130,12 +129,12 @@ _COMMANDS = {
 
 
 @contextlib.contextmanager
-def site(kind: str, server_port: int, namespace: Namespace, logs: Path) -> Iterator[int]:
+def site(kind: str, server_port: int, namespace: Namespace, logs: Path, *, port: int = 0) -> Iterator[int]:
     """Run an example site as its author says, and give its port on 127.0.0.1."""
-    port = free_port()
+    port = port or free_port()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TENANTKV_", "TOOL_", "REDIS_"))}
     log = logs / f"{kind}-{port}.log"
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, *(word.format(port=port) for word in _COMMANDS[kind])],
             env={

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -269,3 +270,37 @@ def test_the_example(shared_server, namespace):
         check=False,
     )
     assert done.stdout == "member 0 hears: hello\nmember 1 hears: hello\n", done.stderr
+
+
+def test_loops_of_a_process_hand_messages_to_each_other(make):
+    """All channels of a process share a list, and another loop may be the one that takes the message."""
+    layer = make()
+    first, second = (asyncio.run(layer.new_channel()) for _ in range(2))
+
+    async def send():
+        await layer.send(first, {"type": "first"})
+        await layer.send(second, {"type": "second"})
+
+    asyncio.run(send())
+    # The first loop finds the second's message behind, or in front of, its own.
+    assert asyncio.run(layer.receive(second)) == {"type": "second"}
+    assert asyncio.run(layer.receive(first)) == {"type": "first"}
+
+    # And while both wait.
+    received = []
+    threads = [
+        threading.Thread(target=lambda c=channel: received.append(asyncio.run(layer.receive(c))))
+        for channel in (first, second)
+    ]
+    for thread in threads:
+        thread.start()
+    asyncio.run(send())
+    for thread in threads:
+        thread.join(30)
+    assert sorted(message["type"] for message in received) == ["first", "second"]
+
+
+def test_a_channel_of_another_process_is_refused(make):
+    layer = make()
+    with pytest.raises(AssertionError, match="another process"):
+        asyncio.run(layer.receive("not-of-this-process!channel"))

@@ -14,12 +14,9 @@ from tests.operating import help_has_an_example, report
 from tests.servers import RealServer
 
 
-@pytest.fixture(params=["shared", "open"])
-def server(request: pytest.FixtureRequest) -> RealServer:
-    found: RealServer = request.getfixturevalue(f"{request.param}_server")
-    # Only fixtures that a test names are emptied by themselves.
-    found.flush()
-    return found
+@pytest.fixture
+def server(shared_server: RealServer) -> RealServer:
+    return shared_server
 
 
 @pytest.fixture
@@ -101,6 +98,15 @@ def test_without_a_way_to_list_keys(tmp_path: Path, shared_server: RealServer) -
     assert done.returncode == 1 and b"registry" in done.stderr
     (found,) = report(program, "cache", "stats", "pages")
     assert found["entries"] is None and not found["has_stamp"]
+
+
+def test_on_a_server_with_scan(tmp_path: Path, open_server: RealServer) -> None:
+    program = Program(tmp_path, open_server.url)
+    with program.connect() as kv:
+        Cache(kv, "pages").set("a", 1)
+    neighbours_names(open_server)
+    (found,) = report(program, "cache", "stats")
+    assert (found["name"], found["entries"]) == ("pages", 1)
 
 
 def test_bad_input(program: Program) -> None:

@@ -328,14 +328,14 @@ class TestExecAndShell:
             assert "SET pin" in text and "GET pin" in text and "4711" not in text
         assert len(files) == int(has_extra)
 
-    def test_an_interrupt_ends_the_command_only(self, program: Program, shared_server: RealServer) -> None:
+    def test_an_interrupt_ends_the_command_only(self, program: Program, server: RealServer) -> None:
         leader, follower = pty.openpty()
         program.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"
         process = program.start("shell", "--no-history", stdin=follower, stdout=follower, stderr=follower)
         os.close(follower)
         read_until(leader, b"default>")
         os.write(leader, b"BLPOP nothing 0\r")
-        wait_for("a client that blocks", lambda: shared_server.operator().info("clients")["blocked_clients"])
+        wait_for("a client that blocks", lambda: server.operator().info("clients")["blocked_clients"])
         process.send_signal(signal.SIGINT)
         read_until(leader, b"Interrupted.")
         os.write(leader, b"ECHO still-here\r")

@@ -125,8 +125,22 @@ class TestInit:
                 "namespace": "default",
                 "source": str(shell.path),
                 "fingerprint": shell.keyring().fingerprint,
+                "settings": [],
             }
         )
+
+    def test_what_clients_are_to_do_is_written_once(self, shell: Shell) -> None:
+        made = json.loads(shell.run("init", "--seal", "--hide-names", "--json").stdout)
+        assert made["settings"] == ["seal=yes", "names=hidden"]
+        assert shell.run("init", "--seal").returncode == 0
+        assert json.loads(shell.run("show", "--json").stdout)["names"] == "hidden"
+
+    def test_an_identity_that_says_otherwise_is_left_alone(self, shell: Shell) -> None:
+        shell.run("init")
+        before = shell.path.read_bytes()
+        result = shell.run("init", "--seal")
+        assert result.returncode == 1 and b"says otherwise" in result.stderr
+        assert shell.path.read_bytes() == before
 
     def test_namespaces_are_identities_of_their_own(self, shell: Shell) -> None:
         shell.run("init")
@@ -350,9 +364,6 @@ class TestMain:
 
     @pytest.mark.parametrize("command", [command.name for command in cli_main.COMMANDS])
     def test_every_help_has_an_example(self, command: str, shell: Shell) -> None:
-        module = f"tenantkv.cli.{command}"
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not written yet")
         result = shell.run(command, "--help")
         assert result.returncode == 0 and f"tenantkv {command}".encode() in result.stdout
         assert b"example" in result.stdout.lower()

@@ -488,6 +488,9 @@ class TestPlaintextKeys:
                     ("SADD", name, TOKEN),
                     ("HSET", name, "f", Secret("v")),
                     ("MSET", "a", "1", name, "2"),
+                    ("RENAME", "a", name),
+                    ("COPY", "a", name),
+                    ("ZUNIONSTORE", name, 1, "a"),
                 ]
                 for command in words:
                     with pytest.raises(ForbiddenCommandError, match="tenantkv's own"):

@@ -26,11 +26,12 @@ p.faint, td.faint { color: var(--faint); }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1rem 0; }
 dl div { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem .8rem; }
 dt { color: var(--faint); font-size: .85rem; } dd { margin: 0; font-size: 1.3rem; }
-svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg { width: 100%; min-width: 40rem; height: auto; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 svg .faint { fill: var(--faint); } svg .bar { fill: var(--bar); } svg .immortal { fill: var(--immortal); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.name { overflow-wrap: anywhere; font-family: ui-monospace, monospace; font-size: .9rem; }
 """
 
@@ -93,7 +94,11 @@ def _growth(report: UsageReport) -> str:
     from tenantkv.cli.usage import meaning
 
     lines = meaning(report)
-    return "<h2>Growth</h2>" + "".join(f"<p>{_text(line)}.</p>" for line in lines) if lines else ""
+    return (
+        "<h2>Growth</h2>" + "".join(f"<p>{_text(line[0].upper() + line[1:])}.</p>" for line in lines)
+        if lines
+        else ""
+    )
 
 
 def _group_chart(groups: Sequence[GroupReport]) -> str:
@@ -124,7 +129,9 @@ def _bars(rows: Sequence[tuple[str, int, int, str]]) -> str:
         )
     height = len(rows) * _ROW
     return (
-        f'<svg role="img" aria-label="bar chart" viewBox="0 0 {_WIDTH} {height}">' + "".join(drawn) + "</svg>"
+        f'<div class="wide"><svg role="img" aria-label="bar chart" viewBox="0 0 {_WIDTH} {height}">'
+        + "".join(drawn)
+        + "</svg></div>"
     )
 
 

@@ -20,6 +20,7 @@ from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
 from tenantkv.commands.own_scripts import OwnWord
+from tenantkv.contrib.channels_inbox import Inbox
 from tenantkv.contrib.channels_messages import NAMES, Vault, client_of, logger
 from tenantkv.contrib.channels_pubsub import TenantPubSubChannelLayer
 from tenantkv.contrib.loop_states import LoopStates
@@ -49,12 +50,10 @@ def _script() -> Script:
 
 
 class _LoopState:
-    """What belongs to one event loop: a client, and messages that came for its channels."""
+    """What belongs to one event loop: a client, and its waits for lists."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.queues: dict[str, asyncio.Queue[Any]] = {}
-        self.changed = asyncio.Event()
         # For each list that is waited on: the wait that is under way.
         self.pops: dict[bytes, asyncio.Task[Any]] = {}
 
@@ -111,6 +110,7 @@ class TenantChannelLayer(_Base):
         self._vault = Vault(first.namespace, int(database), expiry)
         self._states: LoopStates[_LoopState] = LoopStates(lambda: _LoopState(client()))
         self._process = uuid.uuid4().hex
+        self._inbox = Inbox(expiry)
         self._members: dict[tuple[str, str], float] = {}
         self._reassert_at = time.monotonic() + REASSERT
 
@@ -179,26 +179,35 @@ class TenantChannelLayer(_Base):
         """Wait for a message, and return it."""
         self.require_valid_channel_name(channel)
         state = self._states.here()
+        assert "!" not in channel or channel.partition("!")[0].endswith(self._process), (
+            "a channel of another process; only its own process receives from it"
+        )
         list_name = _list_of(channel)
-        queue = state.queues.setdefault(channel, asyncio.Queue())
-        try:
-            while queue.empty():
+        while True:
+            with self._inbox.waiting(channel) as arrived:
+                message = self._inbox.take(channel)
+                if message is not None:
+                    return message
                 await self._reassert()
-                await self._wait(state, list_name)
-            return queue.get_nowait()
-        finally:
-            if queue.empty():
-                state.queues.pop(channel, None)
+                await self._wait(state, list_name, arrived)
 
-    async def _wait(self, state: _LoopState, list_name: str) -> None:
-        """Wait until something came for one of the list's channels, or nothing for some seconds."""
+    async def _wait(self, state: _LoopState, list_name: str, arrived: asyncio.Future[None]) -> None:
+        """Wait until something came for one of the list's channels, or nothing for some seconds.
+
+        Args:
+            state: of the running loop.
+            list_name: of the list.
+            arrived: done when a message for the channel came by another loop.
+        """
         name = self._vault.name("list", list_name)
         task = state.pops.get(name)
         if task is None:
             task = state.pops[name] = asyncio.ensure_future(self._pop(state, name))
             task.add_done_callback(lambda _: state.pops.pop(name, None))
         # The wait goes on for the others, and for the next, if this consumer goes: no message is lost.
-        await asyncio.shield(task)
+        await asyncio.wait({task, arrived}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
 
     async def _pop(self, state: _LoopState, name: bytes) -> None:
         reply = await state.client.blpop([name], timeout=WAIT)
@@ -209,9 +218,7 @@ class TenantChannelLayer(_Base):
         if any("!" not in channel for channel in channels) and not await self._is_first(state, reply[1]):
             return
         for channel in channels:
-            queue = state.queues.setdefault(channel, asyncio.Queue())
-            if queue.qsize() < self.get_capacity(channel):
-                queue.put_nowait(message)
+            self._inbox.put(channel, message, self.get_capacity(channel))
 
     async def _is_first(self, state: _LoopState, blob: bytes) -> bool:
         """Whether no other process has had the message; several work on a channel that is not one's own."""
@@ -268,6 +275,7 @@ class TenantChannelLayer(_Base):
         own = [name for name in names if name.startswith(NAMES)]
         await client.unlink(INDEX, *own)
         self._members.clear()
+        self._inbox.clear()
 
     async def close_pools(self) -> None:
         """Close the running loop's connections."""

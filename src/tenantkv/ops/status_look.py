@@ -80,7 +80,7 @@ def merged(loads: Sequence[Load]) -> Load:
     def total(name: str) -> int:
         return sum(int(getattr(load, name)) for load in loads)
 
-    sums = {name: total(name) for name in _SUMS}
+    sums: dict[str, Any] = {name: total(name) for name in _SUMS}
     # One node without a limit has none.
     limited = all(load.memory_limit_bytes for load in loads)
     return replace(

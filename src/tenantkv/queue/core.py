@@ -20,6 +20,7 @@ from tenantkv.queue.errors import QueueFullError, StaleReceiptError
 from tenantkv.queue.lanes import Lane, Lanes
 from tenantkv.queue.losses import LossWatch, OnLoss
 from tenantkv.queue.message import BaseMessage
+from tenantkv.queue.noting import Noting
 from tenantkv.queue.outbox import Outbox
 from tenantkv.queue.settings import QueueSettings, check_name, seconds, whole, word
 from tenantkv.queue.values import ValueBox, protection_of
@@ -90,6 +91,7 @@ class QueueCore:
         self._make_sent = make_sent
         self._owner = owner
         self._lanes = Lanes()
+        self._noting = Noting(self.namespace, self.name, LOST)
         self._fresh = os.urandom(9).hex().encode()
         self._slice = _slice(client, settings.keep_alive)
         self._bounds = ops.Bounds(
@@ -152,6 +154,7 @@ class QueueCore:
             entries = [(i, envelope, due, member or i) for i, envelope, due, member in entries]
             journal.note(entries)
         waiting = self.waiting(wait) if self.settings.overflow == "wait" else None
+        yield from self._noting.note()
         sent: list[Any] = []
         for start in range(0, len(entries), ops.MOST_AT_ONCE):
             lot = entries[start : start + ops.MOST_AT_ONCE]
@@ -204,6 +207,7 @@ class QueueCore:
         whole(count, "count", 0, ops.MOST_AT_ONCE)
         done = self._held(ack)
         visible = self._visibility_ms(visibility)
+        yield from self._noting.note()
         lane = self._lanes.take()
         try:
             heads = self._heads(lane)

@@ -207,7 +207,7 @@ class Backend(stock.RedisBackend):
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Begin a chord; its size travels in the sealed messages too, as the server may lose it."""
         results = header_result_args[1]
-        if isinstance(results, (list, tuple)):
+        if body is not None and isinstance(results, (list, tuple)):
             body["chord_size"] = size_of(results)
         super().apply_chord(header_result_args, body, **kwargs)
 
