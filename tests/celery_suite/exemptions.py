@@ -8,7 +8,6 @@ FILES = {
     "test_backend_leak_in_fixture_teardown.py": "Celery's own fixtures",
     "test_beat.py": "beat without a broker; tests/integration/test_celery_programs.py runs it with ours",
     "test_cache_backend.py": "the cache backend",
-    "test_connection_recovery.py": "waits for minutes; tests/integration/test_celery_outages.py has its cases",
     "test_database_backend.py": "the database backend",
     "test_events_state_memory_leak.py": "Celery's memory",
     "test_group_chains.py": "needs a Django project of Celery's own",
@@ -35,7 +34,7 @@ CELERY = {
 }
 
 CHANNELS = {
-    "test_core.py::test_groups_multiple_hosts*": "several servers behind one layer: there is one, or Sentinels",
+    "test_core.py::test_groups_multiple_hosts*": "several servers for one layer: there is one",
     "test_core.py::test_random_reset__client_prefix": "looks into channels_redis; ours is a UUID",
     "test_core.py::test_*_group_key_format": "looks into channels_redis; names of keys are derived here",
     "test_core.py::test_receive_buffer_respects_capacity": "looks into channels_redis",

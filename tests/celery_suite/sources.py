@@ -17,7 +17,10 @@ from pathlib import Path
 CACHE = Path(__file__).parents[2] / ".cache"
 
 #: Distribution -> what of it is unpacked.
-_WANTED = {"celery": ("t/integration/", "t/__init__.py", "t/canvas_helpers.py", "t/skip.py"), "channels-redis": ("tests/",)}
+_WANTED = {
+    "celery": ("t/integration/", "t/__init__.py", "t/canvas_helpers.py", "t/skip.py"),
+    "channels-redis": ("tests/",),
+}
 
 _CONFIGURATION = """\
 [pytest]

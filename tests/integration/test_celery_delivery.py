@@ -31,9 +31,9 @@ def kill(worker):
 
 
 def test_the_tasks_of_a_killed_worker_return(server, tmp_path):
-    with tool(server, tmp_path, visibility_timeout=4) as one:
+    with tool(server, tmp_path, visibility_timeout=2) as one:
         first = one.start("-c", "1", pool="prefork")
-        result = one.call("hold", "killed", 3.0)
+        result = one.call("hold", "killed", 2.0)
         # One that it has fetched and not begun, too.
         prefetched = one.call("who", "prefetched")
         wait_for("the task to begin", lambda: one.ran("killed", "began") == 1)
@@ -50,9 +50,9 @@ def test_a_long_eta_is_not_redelivered(server, tmp_path):
     with tool(server, tmp_path, visibility_timeout=1.2) as one:
         for name in ("a", "b"):
             one.start(name=name)
-        results = [one.call("who", f"eta{n}", countdown=5) for n in range(10)]
+        results = [one.call("who", f"eta{n}", countdown=3) for n in range(10)]
         # A task that lasts, in a worker that does nothing else meanwhile.
-        results.append(one.call("hold", "lasting", 4.0))
+        results.append(one.call("hold", "lasting", 3.0))
         for result in results:
             result.get(timeout=30)
         assert [one.ran(f"eta{n}") for n in range(10)] == [1] * 10
@@ -64,7 +64,7 @@ def test_a_worker_that_is_stopped_gives_back_what_it_fetched(server, tmp_path):
     with tool(server, tmp_path, visibility_timeout=3600) as one:
         worker = one.start()
         later = [one.call("who", f"later{n}", countdown=3600) for n in range(5)]
-        soon = one.call("who", "soon", countdown=4)
+        soon = one.call("who", "soon", countdown=2)
         wait_for("all to be fetched", lambda: one.raw.hlen(one.wire("unacked")) == 6)
         worker.terminate()
         worker.wait(30)
@@ -122,12 +122,12 @@ def test_a_server_that_lost_everything_is_served_again(tmp_path):
 
 
 def test_an_idle_worker_outlives_the_servers_time_out(tmp_path):
-    server = start_tcp("shared", extra_config={"timeout": "2"})
+    server = start_tcp("shared", extra_config={"timeout": "1"})
     try:
         with tool(server, tmp_path) as one:
             one.start("-E")
             assert one.call("who", "before").get(timeout=20)[1] == "before"
-            time.sleep(6)
+            time.sleep(3)
             began = time.monotonic()
             result = one.call("who", "after")
             assert result.get(timeout=20)[1] == "after"
@@ -170,7 +170,7 @@ def send(place, number, patience=60.0):
 
 @pytest.mark.parametrize(
     ("tasks", "every"),
-    [(300, 0.1), pytest.param(10_000, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+    [(100, 0.1), pytest.param(10_000, 1.0, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
 )
 def test_every_task_runs_whatever_happens_to_the_connections(server, tmp_path, tasks, every):
     with Proxy(server.port) as proxy, tool(server, tmp_path, url=proxy.url, visibility_timeout=3) as one:

@@ -192,6 +192,7 @@ def take(pubsub, channel):
     )
 
 
+@pytest.mark.slow
 def test_a_shutdown_that_is_recorded_does_not_stop_the_next_worker(one, server, logs):
     with tool(server, logs, "three") as three:
         heard = three.raw.pubsub()

@@ -140,6 +140,7 @@ class _Muffled:
                 return b""
 
 
+@pytest.mark.slow
 def test_a_worker_notices_connections_that_fell_silent(server, tmp_path):
     quick = {"socket_timeout": 1, "health_check_interval": 1, "visibility_timeout": 3}
     with SilencingProxy(server.port) as proxy, tool(server, tmp_path, url=proxy.url, **quick) as one:

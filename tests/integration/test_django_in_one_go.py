@@ -108,7 +108,9 @@ def site(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("is_argument", [True, False], ids=["argument", "environment"])
+@pytest.mark.parametrize(
+    "is_argument", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["argument", "environment"]
+)
 def test_clearing_the_cache_touches_no_task_no_session_and_no_group(server, site, is_argument):
     server.flush()
     with neighbourhood(server, registry=True) as place:
@@ -147,7 +149,9 @@ def test_clearing_the_cache_touches_no_task_no_session_and_no_group(server, site
                 if worker is not None:
                     worker.kill()
                     worker.wait()
-        own = {place.namespace.child(name).wire_prefix for name in ("cache", "sessions", "celery", "channels")}
+        own = {
+            place.namespace.child(name).wire_prefix for name in ("cache", "sessions", "celery", "channels")
+        }
         dump = server.dump()
         ours = {key: value for (_, key), (value, _) in dump.items() if key[:45] in own}
         assert {key[:45] for key in ours} == own

@@ -80,7 +80,9 @@ class Inbox:
             return
         now = time.monotonic()
         self._messages = {
-            channel: waiting for channel, waiting in self._messages.items() if waiting and waiting[-1][0] >= now
+            channel: waiting
+            for channel, waiting in self._messages.items()
+            if waiting and waiting[-1][0] >= now
         }
         self._prune_at = max(MANY, 2 * len(self._messages))
 

@@ -96,7 +96,8 @@ def bits_of(prefix: str) -> float:
     """
     counts = Counter(prefix)
     spread = -sum(n / len(prefix) * math.log2(n / len(prefix)) for n in counts.values())
-    classes = (str.isupper, str.islower, str.isdigit)
+    # Base64's other characters count as digits, of which a random prefix now and then has none.
+    classes = (str.isupper, str.islower, "0123456789+/=".__contains__)
     mixed = sum(any(map(kind, prefix)) for kind in classes)
     # Lower-case words with joints are found in dictionaries: a letter of text has about 1.5 bits.
     each = spread if mixed == 3 else min(spread, 2.6 if mixed == 2 else 2.55)
