@@ -12,13 +12,14 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from tenantkv.cli import acl, clear, keys, transfer, usage_report, values, values_change
+from tenantkv.cli import acl, adopt, clear, keys, transfer, usage_report, values, values_change
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "schemas" / "cli.json"
 
 #: By command, what it prints.
 REPORTS: dict[str, type] = {
     "acl": acl.AclReport,
+    "adopt": adopt.AdoptReport,
     "clear": clear.ClearReport,
     "del": values_change.ChangeReport,
     "dump": values.DumpReport,

@@ -60,6 +60,7 @@ TIERS = {
     "lock_state": 3,
     "lock_taking": 3,
     "protector": 3,
+    "proxy": 3,
     "queue": 3,
     "rate_limit": 3,
     "reseal": 3,

@@ -8,7 +8,7 @@ Format v1; integers are little-endian::
 
 A frame is JSON: ``step``, and ``names`` with one list for each key, the original's name first::
 
-    intent    own name                         about to be made; there was no such own name before
+    intent    own name                         about to be made or made again; nobody else's was there
     copied    own name, version of the original, version of the copy, when it expires
     dropped                                    not made after all
     finish    (no names)                       originals are deleted from now on
@@ -28,7 +28,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, cast
 
 from tenantkv.envelope import Sealer
 from tenantkv.errors import ConfigurationError, OpenError
@@ -65,27 +66,21 @@ class Journal:
         namespace: who adopts.
         path: the file; beside the keyring if left out.
         make: whether to make it if there is none.
+        dry: whether nothing is going to be noted, so that none is needed.
 
     Raises:
         ConfigurationError: there is no place for it, another process holds it, it is somebody else's, or
             there is none.
     """
 
-    def __init__(self, namespace: Namespace, path: str | None, *, make: bool) -> None:
+    def __init__(self, namespace: Namespace, path: str | None, *, make: bool, dry: bool = False) -> None:
         self.path = Path(path) if path is not None else beside(namespace)
         self.entries: dict[bytes, Entry] = {}
         self.is_finishing = False
         self._sealer = Sealer(namespace.keyring, entropy=os.urandom, clock=time.time)
         self._number = 0
         self._id = b""
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if make else 0)
-        try:
-            descriptor = os.open(self.path, flags, 0o600)
-        except FileNotFoundError:
-            if make:
-                raise
-            raise ConfigurationError(f"there is nothing to finish or undo: no file {self.path}") from None
-        self._file: BinaryIO = os.fdopen(descriptor, "r+b")
+        self._file = self._open(make=make, dry=dry)
         try:
             self._lock()
             self._load()
@@ -113,6 +108,18 @@ class Journal:
         if not self.entries:
             self.path.unlink(missing_ok=True)
         self._file.close()
+
+    def _open(self, *, make: bool, dry: bool) -> BinaryIO:
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if make and not dry else 0)
+        try:
+            descriptor = os.open(self.path, flags, 0o600)
+        except FileNotFoundError:
+            if make and dry:
+                return cast(BinaryIO, TemporaryFile())
+            if make:
+                raise
+            raise ConfigurationError(f"there is nothing to finish or undo: no file {self.path}") from None
+        return os.fdopen(descriptor, "r+b")
 
     def _lock(self) -> None:
         try:
@@ -166,8 +173,7 @@ class Journal:
         for name, *rest in names:
             key = _bytes(name)
             if step == "intent":
-                # A key that is made again keeps what is known of it.
-                self.entries.setdefault(key, Entry(_bytes(rest[0])))
+                self.entries[key] = Entry(_bytes(rest[0]))
             elif step == "copied":
                 self.entries[key] = Entry(_bytes(rest[0]), rest[1], rest[2], rest[3])
             else:
@@ -182,7 +188,9 @@ def beside(namespace: Namespace) -> Path:
     """
     source = namespace.root.source
     if source is None or source.startswith("env:"):
-        raise ConfigurationError("the keyring is not in a file: say with --state FILE where to note what is done")
+        raise ConfigurationError(
+            "the keyring is not in a file: say with --state FILE where to note what is done"
+        )
     return Path(source).parent / f"{namespace.root.namespace}.{namespace.fingerprint}.adopt"
 
 

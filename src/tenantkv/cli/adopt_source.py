@@ -4,7 +4,7 @@ Laws of this file:
 
 1. A name is sent only if somebody gave it: by a pattern with a beginning of its own, in a file, or in the
    state of an earlier run. Names in the namespace itself are never among them.
-2. Nothing is sent but the commands of `_KEY_AT`: they read, watch, and delete (after everything else is done).
+2. Nothing is sent but SCAN and the commands of `_KEY_AT`: they read, watch, and delete at the very end.
 3. A lost connection is never made anew on the quiet, since WATCH would be lost with it.
 """
 
@@ -27,7 +27,7 @@ from tenantkv.transport.redis_py import no_maintenance_notifications
 
 Result = TypeVar("Result")
 
-# Where the key's name stands; 0 for commands without one, and of WATCH, EXISTS and UNLINK all words are names.
+# Where the key's name stands; 0 for commands without one. Of those in `_MANY` all words are names.
 _KEY_AT = {
     **dict.fromkeys(("TYPE", "PTTL", "DUMP", "GET", "HLEN", "LLEN", "SCARD", "ZCARD", "XLEN"), 1),
     **dict.fromkeys(("HSCAN", "SSCAN", "LRANGE", "ZRANGE", "XRANGE", "HPEXPIRETIME"), 1),
@@ -79,7 +79,7 @@ class Source:
         """Whether a name is outside of the namespace."""
         return not name.startswith(self._wire_prefix)
 
-    def list(self, pattern: bytes) -> list[bytes]:
+    def find(self, pattern: bytes) -> list[bytes]:
         """Return the names that a glob matches, and let them be touched.
 
         Raises:
@@ -198,6 +198,6 @@ def check_pattern(pattern: bytes) -> None:
     """
     if len(literal_head(pattern)) < SHORTEST_HEAD:
         raise ConfigurationError(
-            f"the pattern would match keys of other tenants: it begins with {SHORTEST_HEAD} characters or more "
-            "that are yours, such as 'mytool:*'"
+            f"the pattern would match keys of other tenants: it has to begin with {SHORTEST_HEAD} characters "
+            "that are yours, or more, such as 'mytool:*'"
         )

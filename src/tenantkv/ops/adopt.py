@@ -82,7 +82,7 @@ def same_value(first: Seen, second: Seen) -> bool:
         return True
     if first.rows is None or second.rows is None or first.type not in _TYPES:
         return False
-    return _canonical(first) == _canonical(second)
+    return bool(_canonical(first) == _canonical(second))
 
 
 def look(names: Sequence[bytes], now_ms: int, *, elements: bool) -> Operation[list[Seen | None]]:
@@ -96,7 +96,11 @@ def look(names: Sequence[bytes], now_ms: int, *, elements: bool) -> Operation[li
         elements: whether to read them; read anyway where the server has no DUMP.
     """
     replies = yield Batch(
-        [words for name in names for words in (("TYPE", name), ("PTTL", name), ("DUMP", name), ("PTTL", name))]
+        [
+            words
+            for name in names
+            for words in (("TYPE", name), ("PTTL", name), ("DUMP", name), ("PTTL", name))
+        ]
     )
     found: list[Seen | None] = []
     strings: dict[int, bytes] = {}
@@ -207,6 +211,11 @@ def making(own: bytes, seen: Seen, *, replace: bool) -> Iterator[tuple[Argument,
         yield ("PEXPIREAT", own, expires)
 
 
+def send(commands: Sequence[tuple[Argument, ...]]) -> Operation[list[Any]]:
+    """Send commands and return their replies; errors stand among them. One round trip."""
+    return (yield Batch(commands))  # type: ignore[no-any-return]
+
+
 __all__ = [
     "SHORTEST_HEAD",
     "CannotCopyError",
@@ -217,4 +226,5 @@ __all__ = [
     "own_name_of",
     "same_time",
     "same_value",
+    "send",
 ]

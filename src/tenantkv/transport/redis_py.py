@@ -66,8 +66,14 @@ SOMETIMES: dict[str, tuple[str, ...]] = {
         *("_split_multi_shard_command", "_watching"),
     ),
     "asyncio/cluster": (
-        *("_command_queue", "_command_stack", "_determine_slot", "_execution_strategy"),
-        *("_get_node_pubsub", "_node", "_pipeline_slots", "_policies_callback_mapping"),
+        *("_annotate_exception", "_command_queue", "_command_stack", "_determine_slot"),
+        *(
+            "_execution_strategy",
+            "_get_node_pubsub",
+            "_node",
+            "_pipeline_slots",
+            "_policies_callback_mapping",
+        ),
         *("_reinitialize_on_error", "_resubscribe_shard_channels", "_watching"),
     ),
 }
