@@ -17,7 +17,10 @@ import redis
 from benchmarks.timing import table
 from tenantkv.transport import redis_py
 
-NAMES = ("overhead", "startup", "registry", "secrets", "seal", "lock", "celery", "queue", "cache", "django")
+NAMES = (
+    *("overhead", "startup", "registry", "secrets", "seal", "lock", "celery", "queue", "cache", "django"),
+    "proxy",
+)
 
 
 def main() -> int:

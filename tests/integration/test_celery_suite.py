@@ -40,6 +40,8 @@ def run(name, result, *words):
         "REDIS_HOST": "127.0.0.1",
         "REDIS_PORT": str(server.port),
         "TENANTKV_SECRET_KEYRING": Keyring.generate(os.urandom(96)).dump(compact=True),
+        # Some start a program 'celery'.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT), str(home)]),
     }
     plugins = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tests.celery_suite.plugin"]

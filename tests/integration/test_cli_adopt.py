@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 from collections.abc import Iterator
@@ -191,8 +192,10 @@ class TestAdopt:
         assert inside.returncode == 3 and b"in the namespace already" in inside.stderr
         assert client.get("a") == b"mine"
 
-    def test_interrupted_and_gone_on(self, program: Program, client: Any, server: RealServer) -> None:
-        check_kill(program, client, server, 3000, signal.SIGINT)
+    def test_interrupted_and_gone_on(
+        self, program: Program, client: Any, server: RealServer, settings: dict[str, str]
+    ) -> None:
+        check_kill(program, client, server, 5000, signal.SIGKILL if settings else signal.SIGINT)
 
 
 @pytest.mark.slow
@@ -366,3 +369,73 @@ def test_values_that_look_like_secrets(tmp_path: Path, shared_server: RealServer
     assert report["problems"][0]["name"] == "mytool:n1" and token not in str(report)
     with program.connect() as client:
         assert client.get("s") == token.encode() and client.incr("n2") == 8
+
+
+@pytest.mark.parametrize("settings", [{}, {"seal": "yes"}], ids=["plain", "sealed"])
+def test_every_server(tmp_path: Path, any_server: RealServer, settings: dict[str, str]) -> None:
+    program = Program(tmp_path, any_server.url, settings)
+    kv = old(any_server)
+    fill(kv)
+    has_field_ttls = any_server.product == "valkey" and any_server.version_info >= (9,)
+    if has_field_ttls:
+        kv.execute_command("HEXPIRE", "mytool:h", 900, "FIELDS", 1, "a")
+    assert program.json("adopt", *FROM, "--child", "web")["copied"] == 9
+    with program.connect() as parent:
+        client = parent.child("web")
+        check_copies(client)
+        assert own_names(parent) == set()
+        if has_field_ttls:
+            times = client.execute_command("HTTL", "h", "FIELDS", 2, "a", "b")
+            assert 800 < times[0] <= 900 and times[1] == -1
+        elsewhere = program.run("adopt", "--finish", "--yes")
+        assert elsewhere.returncode == 1 and b"nothing to finish" in elsewhere.stderr
+        assert program.json("adopt", "--finish", "--yes", "--child", "web")["finished"] == 9
+        check_copies(client)
+
+
+def test_a_full_disk(tmp_path: Path, shared_server: RealServer) -> None:
+    program = Program(tmp_path, shared_server.url)
+    kv = old(shared_server)
+    kv.mset({f"mytool:{number}:{os.urandom(30).hex()}": number for number in range(1000)})
+    before = outside(shared_server, program)
+    words = names_file(program, shared_server)
+    small = program.run("adopt", *words, preexec_fn=limit_files)
+    assert small.returncode == 1 and b"Traceback" not in small.stderr and b"Run it again" in small.stderr
+    assert outside(shared_server, program) == before
+    report = program.json("adopt", *words)
+    assert report["copied"] + report["current"] == 1000 and report["current"] > 0 and report["left"] == 0
+    assert program.json("adopt", "--undo", "--yes")["undone"] == 1000
+    assert outside(shared_server, program) == before
+
+
+def limit_files() -> None:
+    # A limit of the process's own is what a quota looks like.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+
+def test_a_neighbour_who_changes_everything(tmp_path: Path, shared_server: RealServer) -> None:
+    """Others know the names of originals: what they do to these is copied, left or told; never a crash."""
+    program = Program(tmp_path, shared_server.url, {"seal": "yes"})
+    kv = old(shared_server)
+    fill(kv)
+    words = names_file(program, shared_server)
+    program.json("adopt", *words)
+    kv.delete("mytool:s")
+    kv.sadd("mytool:s", "another type")
+    kv.delete("mytool:h")
+    kv.rename("mytool:l", "mytool:n")
+    wire = program.namespace.wire_name
+    copy = kv.get(wire(b"s"))
+    # Whoever knows the prefix as well: forged, swapped and deleted copies.
+    kv.set(wire(b"s"), b"\xc1" + bytes(60))
+    kv.delete(wire(b"z"))
+    report = program.json("adopt", *words, code=3)
+    reasons = {each["name"]: each["reason"] for each in report["problems"]}
+    assert list(reasons) == ["mytool:s"] and "both changed" in reasons["mytool:s"]
+    assert (report["again"], report["gone"]) == (2, 2)
+    kv.set(wire(b"s"), copy)
+    assert program.json("adopt", *words)["again"] >= 1
+    with program.connect() as client:
+        assert client.smembers("s") == {b"another type"} and client.llen("n") == 350
+        assert client.zscore("z", "m") == 1.5 and client.hget("h", "a") == b"1"

@@ -32,9 +32,11 @@ from tenantkv.ops.adopt import (
     send,
 )
 from tenantkv.ops.clearing import delete
-from tenantkv.ops.transfer import NEVER, lots, sizes
+from tenantkv.ops.transfer import LOT_BYTES, NEVER, sizes
 
 _ATTEMPTS = 5
+# Keys in one lot: two writes of the journal, which wait for the disk, are shared by so many.
+_LOT = 500
 _TAKEN = "the namespace has a key of that name already"
 _CHANGING = "it kept changing: run it again"
 _BOTH = "the original and the copy were both changed since: delete one of them"
@@ -142,12 +144,18 @@ class Adoption:
 
     def _lots(self, names: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         """Yield lots that are not too long for one round trip, and how many names come up to their end."""
-        done = 0
-        for start in range(0, len(names), 100):
-            some = names[start : start + 100]
-            for lot in lots(some, self._source.run(sizes(some))):
-                done += len(lot)
-                yield done, lot
+        done, lot, room = 0, list[bytes](), LOT_BYTES
+        for start in range(0, len(names), _LOT):
+            some = names[start : start + _LOT]
+            for name, size in zip(some, self._source.run(sizes(some)), strict=True):
+                if lot and (size > room or len(lot) >= _LOT):
+                    done += len(lot)
+                    yield done, lot
+                    lot, room = [], LOT_BYTES
+                lot.append(name)
+                room -= size
+        if lot:
+            yield done + len(lot), lot
 
     # Copying
 

@@ -13,9 +13,11 @@ from tenantkv.commands.channels import shape_invalidation
 from tenantkv.envelope_header import MAGIC
 from tenantkv.errors import TenantKVError
 from tenantkv.namespace import Namespace
-from tenantkv.proxy.replies import Push, ReplyReader, encode, encode_error, like, parse
+from tenantkv.proxy.replies import Push, ReplyReader, SetReply, encode, encode_error, like, parse
 from tenantkv.transport.session import Session
 
+# How the content of a bulk string begins that is an envelope.
+_ENVELOPE = b"\n" + bytes([MAGIC])
 _MESSAGES = frozenset({b"message", b"pmessage", b"smessage"})
 _ACKNOWLEDGEMENTS = frozenset(
     {b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe", b"sunsubscribe"}
@@ -105,7 +107,7 @@ class Answers:
         if found is None or not self.due or type(self.due[0]) is Awaited:
             return 0
         length, first = found
-        if self.session.next_is_aside() or not self._is_untouched(b"$", first):
+        if self.session.next_is_aside() or not self._is_untouched(b"\n" + first):
             return 0
         return length
 
@@ -118,18 +120,20 @@ class Answers:
         self.session.pending.popleft()
         self.due.popleft()
 
-    def _is_untouched(self, mark: bytes, first: bytes) -> bool:
-        """Whether the next reply needs no look, given its type and the first byte of its content."""
+    def _is_untouched(self, frame: bytes) -> bool:
+        """Whether the next reply can be handed on as it came."""
         session = self.session
         if session.is_plain():
             return True
         if session.transaction is not None or not session.pending or not session.pending[0].glanced:
             return False
-        return mark == b"$" and first != bytes([MAGIC])
+        # Content begins behind the end of a line, so a reply without this holds no envelope.
+        return _ENVELOPE not in frame
 
     def _take(self, frame: bytes, ready: list[bytes]) -> None:
         mark = frame[:1]
-        if mark == b">" or (mark == b"*" and self._listens):
+        # In RESP3 a list is a reply, whatever it looks like.
+        if mark == b">" or (mark == b"*" and self.protocol == 2 and self._listens):
             push = parse(frame)
             if mark == b">" or (push and push[0] in _MESSAGES | _ACKNOWLEDGEMENTS):
                 self._take_push(push, ready)
@@ -163,7 +167,7 @@ class Answers:
                 # To a subscription, which is not among the pending.
                 error.args = (self._namespace.redact(str(error)),)
             reply = encode_error(error)
-        elif self._is_untouched(mark, _first(frame)):
+        elif self._is_untouched(frame):
             session.pending.popleft()
             reply = frame
         else:
@@ -176,7 +180,11 @@ class Answers:
 
     def _shape(self, frame: bytes) -> bytes:
         value = parse(frame)
+        is_set = type(value) is SetReply
         kinds = [type(item) for item in value] if isinstance(value, list) else []
+        if kinds:
+            # What opens and shapes knows redis-py's types, among which sets are lists.
+            value = [list(item) if type(item) is SetReply else item for item in value]
         try:
             settled = self.session.settle(value, decode=False)
         except TenantKVError as error:
@@ -184,7 +192,7 @@ class Answers:
         if settled is None and value is None:
             # There are three ways to say it.
             return frame
-        return encode(like(value, kinds, settled), self.protocol)
+        return encode(like(settled, kinds, is_set=is_set), self.protocol)
 
     def _take_push(self, push: Any, ready: list[bytes]) -> None:
         kind = push[0] if push else b""
@@ -211,12 +219,6 @@ class Answers:
             self.due[0].left -= 1
             if not self.due[0].left:
                 self.due.popleft()
-
-
-def _first(frame: bytes) -> bytes:
-    """Return the first byte of a bulk string's content."""
-    start = frame.find(b"\r\n") + 2
-    return frame[start : start + 1]
 
 
 def _sort(kind: bytes) -> bytes:

@@ -244,18 +244,20 @@ def encode_error(error: BaseException) -> bytes:
     return b"-%b\r\n" % text.encode("utf-8", "surrogateescape")
 
 
-def like(before: Any, kinds: Sequence[type], after: Any) -> Any:
+def like(reply: Any, kinds: Sequence[type], *, is_set: bool) -> Any:
     """Return a reply that was given back in own names as the sort of reply that it was.
 
     Args:
-        before: the reply as it came, perhaps changed in place.
-        kinds: the types of its items as it came.
-        after: what became of it.
+        reply: in own names.
+        kinds: the types of the items as they came.
+        is_set: whether it came as a set.
     """
-    if type(before) is SetReply and type(after) is list:
-        return SetReply(after)
-    if type(after) is list and len(kinds) == len(after):
+    if type(reply) is not list:
+        return reply
+    if is_set:
+        return SetReply(reply)
+    if len(kinds) == len(reply):
         for at, kind in enumerate(kinds):
-            if kind is SetReply and type(after[at]) is list:
-                after[at] = SetReply(after[at])
-    return after
+            if kind is SetReply and type(reply[at]) is list:
+                reply[at] = SetReply(reply[at])
+    return reply

@@ -207,7 +207,8 @@ class Backend(stock.RedisBackend):
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Begin a chord; its size travels in the sealed messages too, as the server may lose it."""
         results = header_result_args[1]
-        if body is not None and isinstance(results, (list, tuple)):
+        # No other kinds of lists: the ones that Celery makes of generators are to stay unread.
+        if body is not None and type(results) in (list, tuple):
             body["chord_size"] = size_of(results)
         super().apply_chord(header_result_args, body, **kwargs)
 
