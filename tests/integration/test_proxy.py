@@ -77,8 +77,10 @@ class Proxy:
         return done.stdout
 
     def stop(self) -> int:
+        assert self.process.stderr is not None
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
+        if not self.process.stderr.closed:
             self.log += self.process.communicate(timeout=30)[1].decode()
         return self.process.returncode
 

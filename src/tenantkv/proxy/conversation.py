@@ -172,6 +172,9 @@ class Conversation:
 
     async def _forward(self, words: list[bytes], entry: Awaited | None = None) -> None:
         """Send a command through the table, or answer with its refusal."""
+        if self._upstream is not None and self._pump is not None and self._upstream.reader.at_eof():
+            # It has ended while nobody used it, which the pump is about to see.
+            await asyncio.wait({self._pump}, timeout=self._limits.grace)
         if self._upstream is None:
             await self._open()
         upstream = self._upstream
