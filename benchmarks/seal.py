@@ -14,8 +14,8 @@ from cryptography.fernet import Fernet
 
 import tenantkv
 from benchmarks.timing import Measured, interleave
-from tenantkv.envelope import Sealer
 from tenantkv import embedded
+from tenantkv.envelope import Sealer
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
 from tenantkv.sealing import LiveSealer

@@ -27,7 +27,7 @@ _CONFIGURATION = """\
 python_classes = test_*
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
-timeout = 60
+timeout = 300
 filterwarnings = ignore
 markers =
     amqp

@@ -77,8 +77,10 @@ def test_there_and_back(program: Program, client: Any, server: RealServer) -> No
     client.set("s", "newer")
     dry = program.json("import", "all.tkv", "--dry-run")
     assert dry["keys"] == len(before) and dry["made"] == 0 and client.get("h2") is None
+    # What was written anew, and the list of hidden names, which `clear` leaves.
+    there = len(contents(program, server))
     kept = program.json("import", "all.tkv", code=3)
-    assert kept["made"] == len(before) - 1 and kept["kept"] == 1 and client.get("s") == b"newer"
+    assert kept["made"] == len(before) - there and kept["kept"] == there and client.get("s") == b"newer"
     again = program.json("import", "all.tkv", "--overwrite")
     assert again["made"] == len(before) and again["failed"] == 0
     assert contents(program, server) == before

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import redis
-import redis.asyncio as aredis
-import redis.asyncio.client
+from redis.asyncio.client import Pipeline as StockAsyncPipeline
+from redis.client import Pipeline as StockPipeline
 
 from tenantkv.commands.decisions import decide
 from tenantkv.commands.rule import Rule
@@ -20,7 +19,7 @@ from tenantkv.errors import RefusedError
 _LONGEST = 100
 
 
-class TenantPipeline(redis.client.Pipeline):
+class TenantPipeline(StockPipeline):
     """A pipeline as :meth:`tenantkv.TenantRedis.pipeline` makes it."""
 
     def annotate_exception(self, exception: Any, number: int, command: Iterable[Any]) -> None:
@@ -28,7 +27,7 @@ class TenantPipeline(redis.client.Pipeline):
         annotate(exception, number, command)
 
 
-class AsyncTenantPipeline(aredis.client.Pipeline):
+class AsyncTenantPipeline(StockAsyncPipeline):
     """A pipeline as :meth:`tenantkv.AsyncTenantRedis.pipeline` makes it."""
 
     def annotate_exception(self, exception: Any, number: int, command: Iterable[Any]) -> None:
