@@ -8,6 +8,7 @@ import pytest
 from redis._parsers.encoders import Encoder
 from redis.exceptions import DataError, ResponseError
 
+from tenantkv import envelope_header, transport
 from tenantkv.commands.table import RULES
 from tenantkv.errors import ForbiddenCommandError, NamespaceRequiredError
 from tenantkv.keyring import Keyring
@@ -194,3 +195,7 @@ def test_without_a_namespace_nothing_goes_out() -> None:
         with pytest.raises(NamespaceRequiredError) as caught:
             one.pack(command)
         assert isinstance(caught.value, ResponseError)
+
+
+def test_what_is_glanced_at_is_what_envelopes_begin_with() -> None:
+    assert bytes([envelope_header.MAGIC]) == transport.session._MAGIC

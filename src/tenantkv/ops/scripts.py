@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from tenantkv.commands.own_scripts import EVAL, EVALSHA, REPEATABLE_EVAL, REPEATABLE_EVALSHA
@@ -38,6 +37,9 @@ class Script:
 @cache
 def script(name: str, *, repeatable: bool = False) -> Script:
     """Return the script in ``lua/<name>.lua``."""
+    # Here, as it takes as long to import as a tenth of all the rest.
+    from importlib.resources import files
+
     body = files("tenantkv.ops").joinpath(f"lua/{name}.lua").read_bytes()
     # The server's own choice of digest.
     sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
