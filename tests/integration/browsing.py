@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tenantkv import Namespace, embedded
@@ -74,7 +74,7 @@ class Browser:
         old = self.driver.find_element(By.TAG_NAME, "html")
         self.driver.find_element(By.ID, button).click()
         wait = WebDriverWait(self.driver, PATIENCE, poll_frequency=0.02)
-        wait.until(staleness_of(old))
+        wait.until(lambda _: _is_gone(old))
         wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
         assert self.status == 200, f"{button}: {self.status}: {self.page[:2000]}"
 
@@ -177,3 +177,14 @@ def start_with_data(directory: Path, port: int) -> RealServer:
     """Start a shared server on a port; it has what the one before it in the directory had."""
     config = {"bind": "127.0.0.1", "port": str(port)}
     return RealServer(embedded.start("shared", persistent_dir=directory, extra_config=config), port=port)
+
+
+def _is_gone(element: Any) -> bool:
+    """Whether an element's page was left; in the middle of that Chromium may not know the element."""
+    try:
+        element.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    except WebDriverException as error:
+        return "does not belong to the document" in str(error)
+    return False

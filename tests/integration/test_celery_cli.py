@@ -58,11 +58,11 @@ def test_workers_and_what_they_hold(one, capsys):
     one.start()
     one.call("who", "later", countdown=60)
     wait_for("the claim", lambda: one.raw.hlen(one.wire("unacked")))
-    code, text = run(capsys, "status", "--wait", "2")
+    code, text = run(capsys, "status", "--wait", "3")
     assert code == 0
     assert "held by workers: 1, of these lapsed: 0" in text
     assert "workers that answer: worker@host" in text
-    assert run(capsys, "workers", "--wait", "2")[1] == "worker@host\n"
+    assert run(capsys, "workers", "--wait", "3")[1] == "worker@host\n"
 
 
 def test_migrate_moves_what_is_named(one, server, capsys):

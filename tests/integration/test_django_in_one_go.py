@@ -171,6 +171,7 @@ class _All:
 
 
 def test_the_checks_have_nothing_to_say(server, site):
+    server.flush()
     with neighbourhood(server) as place:
         environment = {**place.environment(), "SITE_URL": server.tcp_url, "PYTHONWARNINGS": "ignore"}
         environment["PYTHONPATH"] += os.pathsep + str(site)

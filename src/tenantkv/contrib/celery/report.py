@@ -111,7 +111,11 @@ def workers(channel: Any, *, patience: float = 1.0) -> list[str]:
 
     client = channel.connection.client
     app = _application(client.hostname, client.transport_options)
-    answers: Any = Control(app).ping(timeout=patience)
+    # A connection of its own: kombu's pools are the process's, and know applications by their URLs only.
+    control: Any = Control(app)
+    control.mailbox.producer_pool = None
+    with app.connection_for_write() as connection:
+        answers: Any = control.ping(timeout=patience, connection=connection)
     app.close()
     return sorted(name for answer in answers or () for name in answer)
 
