@@ -319,7 +319,7 @@ def _arq(url: str, amount: int) -> Iterator[Callable[[], object]]:
         for _ in range(amount):
             await pool.enqueue_job("work", VALUE)
         worker = ArqWorker(
-            functions=[func(work, name="work", keep_result=0)],  # type: ignore[arg-type]
+            functions=[func(work, name="work", keep_result=0)],
             redis_pool=pool,
             burst=True,
             max_jobs=1,
