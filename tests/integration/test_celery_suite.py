@@ -73,6 +73,15 @@ def check(outcomes, output, exemptions, least):
     assert sum(outcome == "passed" for outcome in outcomes.values()) >= least
 
 
+# Their modules of tasks import it.
+needs_pydantic = pytest.mark.skipif(find_spec("pydantic") is None, reason="pydantic is not installed")
+needs_channels_redis = pytest.mark.skipif(
+    find_spec("channels_redis") is None or find_spec("async_timeout") is None,
+    reason="channels_redis, or async_timeout, which its tests import, is not installed",
+)
+
+
+@needs_pydantic
 @pytest.mark.timeout(300)
 def test_some_of_celerys_tests(tmp_path):
     files = ("t/integration/test_inspect.py", "t/integration/test_redis_backend.py")
@@ -81,6 +90,7 @@ def test_some_of_celerys_tests(tmp_path):
     check(outcomes, output, CELERY, 8)
 
 
+@needs_pydantic
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_all_of_celerys_tests(tmp_path):
@@ -89,7 +99,7 @@ def test_all_of_celerys_tests(tmp_path):
     check(outcomes, output, CELERY, 250)
 
 
-@pytest.mark.skipif(find_spec("channels_redis") is None, reason="channels_redis is not installed")
+@needs_channels_redis
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("some", "least"),

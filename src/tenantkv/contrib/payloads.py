@@ -41,7 +41,8 @@ class Payloads:
         namespace: whose they are; by default that of the environment, looked for at the first use.
 
     Example:
-        >>> payloads = Payloads("example", getfixture("namespace"))
+        >>> from tenantkv import Keyring
+        >>> payloads = Payloads("example", Namespace(Keyring.generate(bytes(range(96)))))
         >>> payloads.open(payloads.seal(b"[1]"))
         b'[1]'
     """
