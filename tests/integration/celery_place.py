@@ -45,6 +45,9 @@ class Tool:
         self.raw = redis.Redis(port=server.port, protocol=2)
         self.logs = logs
         self._workers: list[subprocess.Popen[bytes]] = []
+        # A result that is collected unsubscribes, in whatever thread that happens: it must not be the one
+        # that passes the bytes of the very connection on.
+        self._results: list[Any] = []
 
     @property
     def broker_url(self) -> str:
@@ -91,7 +94,9 @@ class Tool:
         return process
 
     def call(self, task: str, *args: Any, **options: Any) -> Any:
-        return self.app.send_task(f"celery_tool.{task}", args, **options)
+        result = self.app.send_task(f"celery_tool.{task}", args, **options)
+        self._results.append(result)
+        return result
 
     def ran(self, token: str, what: str = "ran") -> int:
         return int(self.kv.get(f"{what}:{token}") or 0)
