@@ -7,8 +7,6 @@ conftest is left out, as it starts a matrix of settings; ours has the two fixtur
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tarfile
 import types
@@ -18,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.django_suite.sources import CACHE
+from tests.sdists import CACHE, archive
 
 VERSION = "7.0.0"
 FILES = ("test_backend.py", "test_backend_sorted_sets.py", "test_session.py", "settings_wrapper.py")
@@ -51,7 +49,7 @@ def obtain() -> Path:
     home = CACHE / f"django-redis-{VERSION}"
     if not (home / "tests" / "test_session.py").exists():
         (home / "tests").mkdir(parents=True, exist_ok=True)
-        with tarfile.open(_archive(home)) as tar:
+        with tarfile.open(archive("django-redis", VERSION, home, "TENANTKV_DJANGO_REDIS_SDIST")) as tar:
             for member in tar:
                 parts = Path(member.name).parts
                 if len(parts) == 3 and parts[1] == "tests" and parts[2] in FILES:
@@ -61,25 +59,6 @@ def obtain() -> Path:
                     text = content.read().replace(b"from tests.settings_wrapper", b"from settings_wrapper")
                     (home / "tests" / parts[2]).write_bytes(text)
     return home / "tests"
-
-
-def _archive(home: Path) -> Path:
-    given = os.environ.get("TENANTKV_DJANGO_REDIS_SDIST")
-    if given:
-        return Path(given)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-            *("--no-binary", "django-redis", "--dest", str(home), f"django-redis=={VERSION}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = list(home.glob("django?redis-*.tar.gz"))
-    if done.returncode or not found:
-        raise RuntimeError(f"cannot download django-redis {VERSION}; name it in TENANTKV_DJANGO_REDIS_SDIST")
-    return found[0]
 
 
 class Plugin:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
 from pathlib import Path
 
 import django
 
-CACHE = Path(__file__).parents[2] / ".cache"
+from tests import sdists
+
 _WANTED = ("cache", "sessions_tests", "template_tests", "templates", "urls.py")
 
 
@@ -25,52 +20,11 @@ def obtain() -> Path:
     Raises:
         RuntimeError: it cannot be downloaded.
     """
-    home = CACHE / f"django-{django.__version__}"
-    if not (home / "complete").exists():
-        CACHE.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as name:
-            unpacked = Path(name) / "unpacked"
-            _unpack(_archive(Path(name)), unpacked)
-            (unpacked / "complete").touch()
-            shutil.rmtree(home, ignore_errors=True)
-            try:
-                unpacked.rename(home)
-            except OSError:  # Another process was faster.
-                if not (home / "complete").exists():
-                    raise
-    return home / "tests"
-
-
-def _archive(directory: Path) -> Path:
-    given = os.environ.get("TENANTKV_DJANGO_SDIST")
-    if given:
-        return Path(given)
-    wanted = f"django=={django.__version__}"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*pip, "--no-deps", "--no-binary", "django", "--dest", str(directory), wanted],
-        capture_output=True,
-        text=True,
-        check=False,
+    home = sdists.obtain(
+        "django",
+        django.__version__,
+        lambda inside: inside[:1] == ("tests",) and inside[1:2] != () and inside[1] in _WANTED,
+        home=f"django-{django.__version__}",
+        variable="TENANTKV_DJANGO_SDIST",
     )
-    found = [*directory.glob("[Dd]jango-*.tar.gz")]
-    if done.returncode or not found:
-        raise RuntimeError(
-            f"cannot download the source distribution of {wanted} ({done.stderr.strip()[-500:]}); "
-            "name it in TENANTKV_DJANGO_SDIST"
-        )
-    return found[0]
-
-
-def _unpack(archive: Path, target: Path) -> None:
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            inside = Path(member.name).parts[1:]
-            if inside[:1] != ("tests",) or inside[1:2] == () or inside[1] not in _WANTED:
-                continue
-            if member.isfile() and ".." not in inside:
-                path = target.joinpath(*inside)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                content = tar.extractfile(member)
-                assert content is not None
-                path.write_bytes(content.read())
+    return home / "tests"
