@@ -276,7 +276,7 @@ def test_keys_of_every_type(
 ) -> None:
     kv.set(key, "v")
     kv.execute_command("rpush", memoryview(b"list"), key)
-    assert kv.mget(key, own) == [b"v", b"v"]
+    assert kv.mget([key, own]) == [b"v", b"v"]
     assert open_server.dump_keys() == {namespace.wire_name(own), namespace.wire_name(b"list")}
     assert kv.lrange("list", 0, -1) == [own]
     assert kv.delete(key) == 1

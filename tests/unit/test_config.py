@@ -194,7 +194,9 @@ class TestRedisPy:
             known |= set(inspect.signature(getattr(redis_connection, name).__init__).parameters)
         known |= set(redis_connection.URL_QUERY_ARGUMENT_PARSERS)
         # Only in newer versions than the oldest that we support.
-        assert urls.REDIS_PARAMETERS - known <= {"legacy_responses", "ssl_ciphers"}
+        assert urls.REDIS_PARAMETERS - known <= {
+            *("legacy_responses", "ssl_ciphers", "ssl_exclude_verify_flags", "ssl_include_verify_flags"),
+        }
 
 
 class TestRedaction:

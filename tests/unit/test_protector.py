@@ -40,6 +40,15 @@ PASSWORD = "tr0ub4dor-" + "99xk"
 TOKEN = "ghp_" + "Ab3dEf6hIj" * 4
 
 
+def bytearrays(value: bytes) -> list[bytearray]:
+    """Return a value as a bytearray, where this version of redis-py sends one."""
+    try:
+        Encoder("utf-8", "strict", False).encode(bytearray(value))
+    except DataError:
+        return []
+    return [bytearray(value)]
+
+
 def session(*, keyring: Keyring = KEYRING, decode: bool = False, **said: Any) -> Session:
     namespace = Namespace(keyring, protection=Protection.of(**said))
     return Session(namespace, Encoder("utf-8", "strict", decode), 0)
@@ -250,7 +259,7 @@ class TestSecretInWrongPlaces:
                 one.pack_all([("SET", "k", Secret(value))])
 
     @pytest.mark.parametrize(
-        "value", [b"v", "v", 5, 1.5, bytearray(b"v"), memoryview(b"v"), b"", "ü"], ids=shown
+        "value", [b"v", "v", 5, 1.5, *bytearrays(b"v"), memoryview(b"v"), b"", "ü"], ids=shown
     )
     def test_a_secret_of_what_has(self, value: Any) -> None:
         one = session()
@@ -276,7 +285,7 @@ class TestSecretInWrongPlaces:
 PLAIN: list[tuple[tuple[Any, ...], bytes, bytes]] = [
     (("SET", "a", TOKEN), b"a", b""),
     (("set", b"a", TOKEN.encode()), b"a", b""),
-    (("SET", "a", bytearray(TOKEN.encode())), b"a", b""),
+    *((("SET", "a", value), b"a", b"") for value in bytearrays(TOKEN.encode())),
     (("SET", "a", memoryview(TOKEN.encode())), b"a", b""),
     (("SET", "a", TOKEN, "EX", 10), b"a", b""),
     (("SETEX", "a", 10, TOKEN), b"a", b""),

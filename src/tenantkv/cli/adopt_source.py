@@ -23,7 +23,7 @@ from tenantkv.ops.adopt import SHORTEST_HEAD, literal_head
 from tenantkv.ops.effects import Batch, Command, Operation
 from tenantkv.ops.registry import matching
 from tenantkv.transport.connect import SHARED_DEFAULTS, _embedded_url
-from tenantkv.transport.redis_py import no_maintenance_notifications
+from tenantkv.transport.redis_py import CHECKOUT, no_maintenance_notifications
 
 Result = TypeVar("Result")
 
@@ -173,7 +173,7 @@ class Source:
 
     def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         if self._connection is None:
-            self._connection = self._pool.get_connection()
+            self._connection = self._pool.get_connection(*CHECKOUT)
         connection = self._connection
         replies: list[Any] = []
         try:

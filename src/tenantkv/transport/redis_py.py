@@ -38,6 +38,14 @@ _clock: Any = vars(redis.connection)["time"]
 #: The clock that a sync connection's `next_health_check` is read on.
 health_clock: Callable[[], float] = getattr(_clock, "monotonic", _clock)
 
+_asked_with = inspect.signature(redis.connection.ConnectionPool.get_connection).parameters.get("command_name")
+
+#: What a pool of redis-py's own is asked with for a connection: before redis-py 5.3 it wants a command's
+#: name, which it does not use; since then none.
+CHECKOUT: tuple[str, ...] = (
+    ("_",) if _asked_with is not None and _asked_with.default is inspect.Parameter.empty else ()
+)
+
 #: Names beyond redis-py's public surface that this package reads, calls or overrides, by redis-py's
 #: module; every supported version has them.
 USED: dict[str, tuple[str, ...]] = {
