@@ -14,6 +14,7 @@ import redis
 
 from tenantkv.commands.table import RULES, find_rule
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, RefusedError
+from tenantkv.transport.redis_py import CHECKOUT
 from tests.servers import RealServer
 from tests.shapes import OTHER_SHAPES, OWN_TESTS, SETUP, SHAPES, name_of, shapes_by_name
 
@@ -56,7 +57,7 @@ class Offered:
 
 @cache
 def offered(server: RealServer) -> tuple[Offered, ...]:
-    connection = server.operator().connection_pool.get_connection()
+    connection = server.operator().connection_pool.get_connection(*CHECKOUT)
     try:
         connection.send_command("COMMAND")
         rows = connection.read_response()

@@ -23,6 +23,7 @@ from tenantkv.commands.table import find_rule
 from tenantkv.errors import RefusedError
 from tenantkv.keyring import Keyring
 from tenantkv.sealing import LiveSealer
+from tenantkv.transport.redis_py import CHECKOUT
 from tests.sealers import TaggingSealer
 from tests.servers import RealServer
 from tests.shapes import SETUP, SHAPES, Shape
@@ -70,7 +71,7 @@ class Client:
             )
             for number in (SEALED, CLEAR)
         }
-        self._connections = {number: pool.get_connection() for number, pool in self._pools.items()}
+        self._connections = {number: pool.get_connection(*CHECKOUT) for number, pool in self._pools.items()}
 
     def raw(self, number: int, *command: bytes) -> Any:
         connection = self._connections[number]
@@ -620,7 +621,7 @@ def test_messages(any_server: RealServer, protocol: int) -> None:
     client = Client(any_server, protocol, plaintext_channels=[b"open"])
     listener = redis.ConnectionPool(
         connection_class=redis.UnixDomainSocketConnection, path=any_server.socket_path, protocol=protocol
-    ).get_connection()
+    ).get_connection(*CHECKOUT)
 
     def hear() -> Any:
         return client.plan.open_message(

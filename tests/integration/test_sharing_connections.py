@@ -15,6 +15,7 @@ from rq.connections import get_connection_kwargs
 
 import tenantkv
 from tenantkv import Keyring, Namespace
+from tenantkv.transport.redis_py import CHECKOUT
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_a_stock_client_on_our_arguments_fails_closed(kv):
     with pytest.raises(TypeError, match="namespace"):
         redis.Redis(**arguments)
     with pytest.raises(TypeError, match="namespace"):
-        redis.ConnectionPool(**arguments).get_connection()
+        redis.ConnectionPool(**arguments).get_connection(*CHECKOUT)
     with pytest.raises(TypeError):
         aredis.Redis(**arguments)
 

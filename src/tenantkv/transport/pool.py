@@ -19,7 +19,7 @@ from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.transport.connection import NamespacedConnection
-from tenantkv.transport.redis_py import LEAN, observability_on
+from tenantkv.transport.redis_py import CHECKOUT, LEAN, observability_on
 from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.speaking import LentPool
 
@@ -139,7 +139,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
                 if not self._available_connections and self._is_full():
                     self._wait_locked(deadline)
             try:
-                return super().get_connection()
+                return super().get_connection(*CHECKOUT)
             except RedisConnectionError as error:
                 # Another thread may have been quicker. redis-py 5 has no class of its own for it.
                 if "Too many connections" not in str(error) or monotonic() >= deadline:
