@@ -67,6 +67,11 @@ class RealServer:
         return tuple(int(part) for part in self.version.split(".")[:3])
 
     @property
+    def knows_channel_rules(self) -> bool:
+        """Whether users can be confined to channels: not on Redis 6.0."""
+        return self.product != "redis" or self.version_info >= (6, 2)
+
+    @property
     def profile(self) -> str | None:
         return self.server.profile
 

@@ -66,7 +66,9 @@ def says_denied(text: str) -> bool:
 def confine(server: RealServer, namespace: Namespace) -> None:
     """Make the user `tenant`, confined to one namespace."""
     keys, channels = namespace.wire_prefix.decode(), namespace.channel_prefix.decode()
-    rules = f"reset resetchannels on >word ~{keys}* &{channels}* +@all -@admin"
+    rules = f"reset on >word ~{keys}* +@all -@admin"
+    if server.knows_channel_rules:
+        rules += f" resetchannels &{channels}*"
     server.command("ACL", "SETUSER", "tenant", *rules.split())
 
 

@@ -157,7 +157,8 @@ def test_fewest_arguments_agree(any_server: RealServer) -> None:
         (command.name, RULES[command.name].min_args, command.arity)
         for command in offered(any_server)
         if command.name in RULES and RULES[command.name].policy != "refuse"
-        if RULES[command.name].min_args > abs(command.arity) - 1
+        # Redis 6.0 counts XTRIM's words only when it runs.
+        if RULES[command.name].min_args > abs(command.arity) - 1 and command.name != "XTRIM"
     ]
     assert too_strict == []
 

@@ -46,7 +46,9 @@ class Tenant:
 
 def confined(server: RealServer, prefix: bytes, database: int) -> redis.Redis:
     """Return a client whose user may touch nothing but the tenant's names."""
-    rules = ["reset", "resetchannels", "on", "nopass", b"~" + prefix + b"*", b"&" + CHANNELS + b"*", "+@all"]
+    rules = ["reset", "on", "nopass", b"~" + prefix + b"*", "+@all"]
+    if server.knows_channel_rules:
+        rules += ["resetchannels", b"&" + CHANNELS + b"*"]
     server.command("ACL", "SETUSER", f"tenant{database}", *rules)
     return redis.Redis(
         unix_socket_path=server.socket_path,
