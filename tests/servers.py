@@ -16,6 +16,7 @@ import redis
 
 from tenantkv import embedded
 from tenantkv.errors import EmbeddedServerError
+from tenantkv.transport.redis_py import no_maintenance_notifications
 
 # The secret word of profiles/shared.conf, which stands in front of every renamed command.
 OPERATOR_WORD = "operator"
@@ -78,6 +79,16 @@ class RealServer:
     def operator(self) -> redis.Redis:
         """Return a plain client; on the shared profile it calls ``operatorKEYS`` and so on."""
         return self._operator
+
+    def plain(self, *, database: int = 0, **options: Any) -> redis.Redis:
+        """Return a new client of redis-py's own, which redis-py 7 cannot make for a socket and RESP3."""
+        pool = redis.ConnectionPool(
+            connection_class=redis.UnixDomainSocketConnection,
+            path=self.socket_path,
+            db=database,
+            **{**no_maintenance_notifications(), **options},
+        )
+        return redis.Redis(connection_pool=pool)
 
     def command(self, name: str, *args: Any) -> Any:
         """Call a command by its usual name, renamed or not."""

@@ -60,6 +60,11 @@ COPY str num REPLACE
 DECR num
 DECRBY num 3
 DEL str none num
+DELEX str
+DELEX str IFEQ hello
+DELEX str IFDNE 0123456789abcdef
+DIGEST str
+DIGEST none
 DELIFEQ str hello
 DUMP none
 EVAL "return {redis.call('GET',KEYS[1]),ARGV[1],KEYS[1]}" 1 str EX
@@ -219,13 +224,31 @@ TOUCH str none
 TTL str
 TYPE list
 UNLINK str none
+VADD vec VALUES 2 1 0.5 a
+VADD vec REDUCE 2 VALUES 3 1 0 1 a CAS NOQUANT
+VCARD vec
+VDIM vec
+VEMB vec a
+VEMB vec a RAW
+VGETATTR vec a
+VINFO vec
+VISMEMBER vec a
+VLINKS vec a WITHSCORES
+VRANDMEMBER vec 2
+VRANGE vec - + 10
+VREM vec a
+VSETATTR vec a str
+VSIM vec ELE a COUNT 3
+VSIM vec VALUES 2 1 0 WITHSCORES
 XACK stream g 1-1
+XACKDEL stream g DELREF IDS 1 1-1
 XADD stream 3-1 f STREAMS
 XADD stream NOMKSTREAM MAXLEN 10 3-1 f v
 XADD stream MINID 2 3-1 COUNT v
 XAUTOCLAIM stream g c 0 0-0 COUNT 5
 XCLAIM stream g c 0 1-1 FORCE JUSTID
 XDEL stream 1-1
+XDELEX stream KEEPREF IDS 1 1-1
 XGROUP CREATE stream new 0
 XGROUP CREATE other new $ MKSTREAM
 XGROUP CREATECONSUMER stream g c

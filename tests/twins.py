@@ -27,6 +27,7 @@ INCOMPARABLE = {
     "RANDOMKEY": "draws at random",
     "DUMP": "sets are dumped in the order of the server's hash seed",
     "MEMORY USAGE": "counts the bytes of the wire name",
+    "OBJECT ENCODING": "Redis 8.4 counts the wire name in whether a short value is embedded",
     "OBJECT IDLETIME": "time",
     "OBJECT FREQ": "time",
     "XINFO CONSUMERS": "idle times",
@@ -143,6 +144,7 @@ _READS: dict[bytes, Callable[[bytes], Sequence[Any]]] = {
     b"zset": lambda name: ("ZRANGE", name, 0, -1, "WITHSCORES"),
     b"hash": lambda name: ("HGETALL", name),
     b"stream": lambda name: ("XRANGE", name, "-", "+"),
+    b"vectorset": lambda name: ("VEMB", name, "a"),
 }
 
 

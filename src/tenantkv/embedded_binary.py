@@ -100,10 +100,11 @@ def inspect_binary(path: str) -> ServerBinary:
         ).stdout.decode(errors="replace")
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EmbeddedServerError(f"cannot run the server program {path}: {error}") from error
-    match = re.search(r"(\w+) server v=(\S+)", said)
+    match = re.search(r"(?i)(?:(\w+) )?server v=(\S+)", said)
     if match is None:
         raise EmbeddedServerError(f"not a Redis or Valkey server: {path}\n{last_lines(said)}")
-    return ServerBinary(path, match[1].lower(), match[2])
+    # Valkey 7.2 leaves its name out.
+    return ServerBinary(path, (match[1] or "valkey").lower(), match[2])
 
 
 def _package_directories(package: str) -> list[str]:

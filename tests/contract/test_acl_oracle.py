@@ -91,7 +91,7 @@ class Stage:
         }
         confine(server, self.namespace)
         self.outside = server.operator()
-        self.plain = redis.Redis(unix_socket_path=server.socket_path, db=PLAIN, protocol=protocol)
+        self.plain = server.plain(database=PLAIN, protocol=protocol)
         self.reader = redis.Redis(unix_socket_path=server.socket_path, db=PLAIN, protocol=2)
         self.tenant = tenantkv.connect(server.url, **self.options)
 

@@ -23,7 +23,7 @@ from tenantkv.commands.table import find_rule
 from tenantkv.errors import RefusedError
 from tenantkv.keyring import Keyring
 from tenantkv.sealing import LiveSealer
-from tenantkv.transport.redis_py import CHECKOUT
+from tenantkv.transport.redis_py import CHECKOUT, no_maintenance_notifications
 from tests.sealers import TaggingSealer
 from tests.servers import RealServer
 from tests.shapes import SETUP, SHAPES, Shape
@@ -68,6 +68,7 @@ class Client:
                 path=server.socket_path,
                 db=number,
                 protocol=protocol,
+                **no_maintenance_notifications(),
             )
             for number in (SEALED, CLEAR)
         }
@@ -620,7 +621,10 @@ def test_messages(any_server: RealServer, protocol: int) -> None:
     """Sealed on the way, opened by subscribers, and dropped when a neighbour made them up."""
     client = Client(any_server, protocol, plaintext_channels=[b"open"])
     listener = redis.ConnectionPool(
-        connection_class=redis.UnixDomainSocketConnection, path=any_server.socket_path, protocol=protocol
+        connection_class=redis.UnixDomainSocketConnection,
+        path=any_server.socket_path,
+        protocol=protocol,
+        **no_maintenance_notifications(),
     ).get_connection(*CHECKOUT)
 
     def hear() -> Any:

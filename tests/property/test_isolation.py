@@ -61,9 +61,8 @@ class Side:
     def __init__(self, server: RealServer, twin: RealServer, number: int, protocol: int, more: Any) -> None:
         self.namespace = Namespace(Keyring.generate(bytes([number + 1]) * 96))
         self.client = tenantkv.connect(server.url, namespace=self.namespace, protocol=protocol, **more)
-        options: dict[str, Any] = {"unix_socket_path": twin.socket_path, "db": number, "socket_timeout": 5}
-        self.plain = redis.Redis(protocol=protocol, **options)
-        self.reader = redis.Redis(protocol=2, **options)
+        self.plain = twin.plain(database=number, protocol=protocol, socket_timeout=5)
+        self.reader = twin.plain(database=number, protocol=2, socket_timeout=5)
 
     def close(self) -> None:
         for client in (self.client, self.plain, self.reader):

@@ -14,7 +14,12 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.transport.async_connection import AsyncNamespacedConnection
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
-from tenantkv.transport.redis_py import LEAN, observability_on
+from tenantkv.transport.redis_py import (
+    LEAN,
+    asyncio_arguments,
+    no_maintenance_notifications,
+    observability_on,
+)
 from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.speaking import LentPool
 
@@ -48,7 +53,8 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
             namespace = connection_kwargs["namespace"]
             self.registrars[namespace] = registrar_for(namespace)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
+        arguments = asyncio_arguments({**no_maintenance_notifications(), **connection_kwargs})
+        super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **arguments)
         self._is_lean = LEAN and not connection_kwargs.get("credential_provider") and not observability_on()
 
     @classmethod

@@ -19,7 +19,7 @@ from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.transport.connection import NamespacedConnection
-from tenantkv.transport.redis_py import CHECKOUT, LEAN, observability_on
+from tenantkv.transport.redis_py import CHECKOUT, LEAN, no_maintenance_notifications, observability_on
 from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.speaking import LentPool
 
@@ -58,7 +58,9 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             namespace = connection_kwargs["namespace"]
             self.registrars[namespace] = registrar_for(namespace)
         self._waiters = 0
-        super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **connection_kwargs)
+        # Said here too, as redis-py 7 takes it out of the arguments that other pools are made from.
+        arguments = {**no_maintenance_notifications(), **connection_kwargs}
+        super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **arguments)
         # The lean path skips what these features need; redis-py's own path serves them.
         self._is_lean = (
             LEAN
