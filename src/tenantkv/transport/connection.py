@@ -19,10 +19,12 @@ from tenantkv.transport.pushes import Handled, push_wrappers
 from tenantkv.transport.redis_py import (
     NOT_ENOUGH_DATA,
     PUSH_TYPE,
+    can_read_untaken,
     closed_by_server,
     health_clock,
     lean_reader,
     socket_of,
+    takes_replies,
     wrap_push_handlers,
 )
 from tenantkv.transport.refusals import as_response
@@ -148,6 +150,18 @@ class NamespacedMixin(Speaking):
             return reply.result
         return session.settle(reply, decode=not disable_decoding)
 
+    def can_read(self, timeout: float | None = 0) -> bool:
+        """Whether there is something to read, or comes within ``timeout`` seconds (``None``: at any time)."""
+        parser = self._parser  # type: ignore[attr-defined]
+        if socket_of(self) is None or not takes_replies(parser):
+            there: bool = super().can_read(timeout)  # type: ignore[misc]
+            return there
+        try:
+            return can_read_untaken(parser, timeout)
+        except OSError as error:
+            self.disconnect()
+            raise RedisConnectionError(f"Error while reading from socket: {error}") from None
+
     def _read_aside(self) -> None:
         """Read the reply of a command of our own."""
         try:
@@ -252,7 +266,7 @@ class NamespacedMixin(Speaking):
         if sock is None or not self.session.idle:
             return False
         if not hasattr(select, "poll"):  # Windows
-            return not self.can_read()  # type: ignore[attr-defined]
+            return not self.can_read()
         known, poller = self._poller
         if known is not sock:
             poller = select.poll()

@@ -66,6 +66,7 @@ USED: dict[str, tuple[str, ...]] = {
 #: nothing, is the right thing to do.
 SOMETIMES: dict[str, tuple[str, ...]] = {
     "connection": ("_conn",),
+    "_parsers/hiredis": ("_next_response",),
     "client": ("_resubscribe", "_resubscribe_shard_channels"),
     "asyncio/client": ("_resubscribe", "_resubscribe_shard_channels"),
     "cluster": (
@@ -147,6 +148,24 @@ def no_maintenance_notifications() -> dict[str, Any]:
     except ImportError:
         return {}
     return {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
+
+
+def takes_replies(parser: Any) -> bool:
+    """Whether a sync parser takes a reply, and decodes it, to find out whether there is one.
+
+    redis-py's hiredis parser did before redis-py 8. A sealed value that is decoded is lost.
+    """
+    return hasattr(parser, "_next_response") and parser._reader is not None
+
+
+def can_read_untaken(parser: Any, timeout: float | None) -> bool:
+    """Whether such a parser has something to read, or gets something in time; as redis-py 8 finds out.
+
+    Raises:
+        OSError: of the socket.
+        redis.exceptions.ConnectionError: the server has closed the connection.
+    """
+    return bool(parser._reader.has_data() or parser.read_from_socket(timeout=timeout, raise_on_timeout=False))
 
 
 def asyncio_arguments(options: dict[str, Any]) -> dict[str, Any]:
