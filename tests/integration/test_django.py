@@ -417,7 +417,7 @@ async def test_coroutines_are_native(world: World) -> None:
     assert len(found) == 100 and calls(world, "mget") == before[0] + 1
     await cache.aset("n", 0, 1000)
     await asyncio.gather(*(cache.aincr("n") for _ in range(50)))
-    assert await cache.aget("n") == 50 and cache.ttl("n") == 1000
+    assert await cache.aget("n") == 50 and 990 <= cache.ttl("n") <= 1000
     threads = threading.active_count()
     between = connections(world)
     for _ in range(200):

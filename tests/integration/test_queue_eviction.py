@@ -94,7 +94,9 @@ def test_a_busy_queue_loses_nothing_silently(place: Neighbourhood) -> None:
     while got := queue.receive_many(100):
         received += len(got)
         queue.ack_many(got)
-    assert received + sum(loss.missing for loss in losses) == sent
+    # What was taken between its delivery and its acknowledgement is told as lost, although it arrived.
+    told = received + sum(loss.missing for loss in losses)
+    assert sent <= told <= sent + 15 * len(losses)
 
 
 def test_keys_in_use_outlive_a_storm_that_takes_others(place: Neighbourhood) -> None:
