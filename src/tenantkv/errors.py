@@ -8,7 +8,8 @@
     ├── KeyringError                anything about the identity document
     │   ├── KeyringNotFoundError    there is none, and only ``tenantkv init`` makes one
     │   ├── KeyringPermissionError  other users of the machine could read it
-    │   └── KeyringFormatError      damaged, half-written or of a foreign format
+    │   ├── KeyringFormatError      damaged, half-written or of a foreign format
+    │   └── PrefixRotatedError      its prefix is being replaced, or was since it was read
     ├── CodecError                  a value that cannot become bytes, or bytes that are no value
     ├── EnvelopeError               a value and its envelope
     │   ├── SealError               the value cannot be sealed
@@ -66,6 +67,13 @@ class KeyringPermissionError(KeyringError):
 
 class KeyringFormatError(KeyringError):
     """The keyring document is damaged, half-written or not one of ours."""
+
+
+class PrefixRotatedError(KeyringError):
+    """The prefix is being replaced, or was replaced after this program had read the keyring.
+
+    A program that went on would look for keys where they no longer are.
+    """
 
 
 class CodecError(TenantKVError, ValueError):

@@ -25,6 +25,7 @@ from tenantkv.errors import ConfigurationError, KeyringFormatError
 from tenantkv.keyring_format import (
     SECRET_BYTES,
     DocumentFields,
+    FormerFields,
     KeyFields,
     read_document,
     write_document,
@@ -140,6 +141,32 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Former:
+    """The prefix that is being replaced; keys lie under it until they are moved.
+
+    Attributes:
+        prefix: as the keyring's.
+        since: when the replacement began, as ISO 8601 in UTC; may be empty.
+        is_back: whether keys are on their way back to a prefix that was to be replaced.
+    """
+
+    prefix: str
+    since: str = ""
+    is_back: bool = False
+
+    def __post_init__(self) -> None:
+        check_prefix(self.prefix)
+        if not _CREATED.match(self.since):
+            raise KeyringFormatError("'former': 'since' is not an ISO 8601 time")
+
+    def __repr__(self) -> str:
+        return f"<Former since={self.since} is_back={self.is_back}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Former is not pickled, since the pickle would hold a prefix")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Keyring:
     """The identity of a namespace: its prefix, its naming secret and its keys.
 
@@ -151,6 +178,7 @@ class Keyring:
         generation: counts rewrites of the document.
         source: where it was read, as a path or ``env:NAME``; never content.
         settings: pairs of text: what the document says of `Protection`.
+        former: while the prefix is being replaced, the one before; such a keyring makes no `Namespace`.
 
     Example:
         >>> keyring = Keyring.generate(bytes(range(96)))
@@ -167,6 +195,7 @@ class Keyring:
     generation: int = 1
     source: str | None = field(default=None, compare=False)
     settings: tuple[tuple[str, str], ...] = ()
+    former: Former | None = None
     _fingerprint: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +208,8 @@ class Keyring:
         _check_keys(self.keys)
         if not {name for name, _ in self.settings} <= set(TEXT_OPTIONS):
             raise KeyringFormatError(f"'settings' has more than {', '.join(TEXT_OPTIONS)}")
+        if self.former is not None and self.former.prefix == self.prefix:
+            raise KeyringFormatError("'former' has the prefix that it is replaced with")
         # The prefix goes in as a hash, so that a short imported prefix cannot be confused with what
         # follows a label. Without the naming secret the result tells nothing about it.
         bound = b"fingerprint:" + hashlib.sha256(self.prefix.encode()).digest()
@@ -235,8 +266,10 @@ class Keyring:
     def dump(self, *, compact: bool = False) -> str:
         """Return the document, **with its secrets**; ``compact`` gives one line without blanks."""
         keys = [KeyFields(key.id, key.secret, key.state, key.created) for key in self.keys]
+        old = self.former
+        former = None if old is None else FormerFields(old.prefix, old.since, old.is_back)
         fields = DocumentFields(
-            self.generation, self.namespace, self.prefix, self.naming, keys, self.settings
+            self.generation, self.namespace, self.prefix, self.naming, keys, self.settings, former
         )
         return write_document(fields, compact=compact)
 
@@ -338,4 +371,5 @@ def _from_fields(fields: DocumentFields, source: str | None) -> Keyring:
         fields.generation,
         source,
         fields.settings,
+        None if fields.former is None else Former(*fields.former),
     )

@@ -9,6 +9,7 @@ One JSON object::
     naming            base64 of 32 bytes; stable, since names hang on it
     keys              one or more of {id, secret, state, created}; one has the state "primary"
     settings          may be absent: texts by name, such as {"seal": "yes"}; see `protection`
+    former            only while a prefix is being replaced: {prefix, since, is_back}; see `rotation`
 
 Pure. Errors say which field is wrong and never what stands in it, and they have no
 ``__context__``, since a ``JSONDecodeError`` carries the whole document with it. What the fields
@@ -29,6 +30,7 @@ SECRET_BYTES = 32
 
 _FIELDS = ("tenantkv_keyring", "generation", "namespace", "prefix", "naming", "keys")
 _KEY_FIELDS = ("id", "secret", "state", "created")
+_FORMER_FIELDS = ("prefix", "since", "is_back")
 _LARGEST_NUMBER = 10**6
 
 
@@ -44,6 +46,17 @@ class KeyFields(NamedTuple):
         return "<KeyFields>"
 
 
+class FormerFields(NamedTuple):
+    """What the document says of the prefix that is being replaced."""
+
+    prefix: str
+    since: str
+    is_back: bool
+
+    def __repr__(self) -> str:
+        return "<FormerFields>"
+
+
 class DocumentFields(NamedTuple):
     """What the document says."""
 
@@ -53,6 +66,7 @@ class DocumentFields(NamedTuple):
     naming: bytes
     keys: Sequence[KeyFields]
     settings: tuple[tuple[str, str], ...] = ()
+    former: FormerFields | None = None
 
     def __repr__(self) -> str:
         return "<DocumentFields>"
@@ -70,6 +84,7 @@ def read_document(text: str) -> DocumentFields:
         raise KeyringFormatError("it is not a tenantkv keyring: 'tenantkv_keyring' is missing")
     _check_version(document["tenantkv_keyring"])
     settings = document.pop("settings", {})
+    former = document.pop("former", None)
     _check_fields(document, _FIELDS, "the document")
     if not isinstance(settings, dict) or not all(isinstance(value, str) for value in settings.values()):
         raise KeyringFormatError("'settings' is not an object of texts")
@@ -85,6 +100,7 @@ def read_document(text: str) -> DocumentFields:
         naming=_secret(document, "naming", "the document"),
         keys=[_read_key(entry, f"key number {number}") for number, entry in enumerate(entries, 1)],
         settings=tuple(settings.items()),
+        former=None if former is None else _read_former(former),
     )
 
 
@@ -108,6 +124,8 @@ def write_document(fields: DocumentFields, *, compact: bool) -> str:
     }
     if fields.settings:
         document["settings"] = dict(fields.settings)
+    if fields.former:
+        document["former"] = fields.former._asdict()
     if compact:
         return json.dumps(document, separators=(",", ":"))
     return json.dumps(document, indent=2) + "\n"
@@ -161,6 +179,17 @@ def _read_key(entry: object, place: str) -> KeyFields:
         secret=_secret(entry, "secret", place),
         state=_text(entry, "state", place),
         created=_text(entry, "created", place),
+    )
+
+
+def _read_former(entry: object) -> FormerFields:
+    if not isinstance(entry, dict):
+        raise KeyringFormatError("'former' is not an object")
+    _check_fields(entry, _FORMER_FIELDS, "'former'")
+    if not isinstance(entry["is_back"], bool):
+        raise KeyringFormatError("'former': 'is_back' is neither true nor false")
+    return FormerFields(
+        _text(entry, "prefix", "'former'"), _text(entry, "since", "'former'"), entry["is_back"]
     )
 
 

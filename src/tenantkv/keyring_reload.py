@@ -2,8 +2,11 @@
 
 Laws of this file:
 
-1. A reload never changes who the tenant is: another fingerprint is left alone.
-2. A reload never fails a program that works: what cannot be read leaves the keyring as it is.
+1. A reload never changes who the tenant is: another fingerprint is left alone. If it is the same tenant
+   with another prefix (which alone has the naming secret), the program is told to start again: its keys
+   are moving away, and it must not go on as if they were gone. Children keep their prefix, and go on.
+2. A reload never fails a program that works for any other reason: what cannot be read leaves the keyring
+   as it is.
 3. Rare: whoever may write to the server can write unknown key ids, and must not make us read files.
 """
 
@@ -14,11 +17,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from weakref import WeakKeyDictionary
 
-from tenantkv.errors import KeyringError
+from tenantkv.errors import KeyringError, PrefixRotatedError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_files import Permissions
 from tenantkv.keyring_store import load_keyring
+from tenantkv.namespace import Namespace
 
 SHORTEST_PAUSE = 1.0
 
@@ -75,16 +80,21 @@ class KeyringReloader:
         self._clock = clock
         self._next = -float("inf")
         self._mark = self._marked()
+        self._is_rotated = False
         self._lock = Lock()
 
     def reload(self) -> Keyring | None:
         """Read the document again, and return the identity in use if its keys have changed.
 
         Reads a local file, some 50 µs; nothing at all within the pause after the last reading.
+
+        Raises:
+            PrefixRotatedError: the prefix was replaced since the document was read first.
         """
         with self._lock:
             now = self._clock()
             if now < self._next:
+                self._refuse_rotated()
                 return None
             self._next = now + self._pause
             self._mark = self._marked()
@@ -94,15 +104,31 @@ class KeyringReloader:
             except KeyringError:
                 return None
             # An older generation is a stale view (of a network file system), not news.
-            if root.fingerprint != self._root.fingerprint or root.generation <= self._root.generation:
+            if root.generation <= self._root.generation:
+                return None
+            found = _walk(root, self._path)
+            is_same = found.fingerprint == self.keyring.fingerprint
+            self._is_rotated = not is_same and root.naming == self._root.naming
+            self._refuse_rotated()
+            if not is_same:
                 return None
             self._root = root
-            self.keyring = _walk(root, self._path)
-            return self.keyring
+            self.keyring = found
+            return found
 
     def refresh(self) -> Keyring | None:
         """The same, if the file was replaced since it was read; otherwise only a stat, some 3 µs."""
-        return None if self._marked() == self._mark else self.reload()
+        if self._is_rotated or self._marked() != self._mark:
+            return self.reload()
+        return None
+
+    def _refuse_rotated(self) -> None:
+        if self._is_rotated:
+            raise PrefixRotatedError(
+                "the prefix of this namespace was replaced after this program had read the keyring, and its "
+                "keys have moved: start the program again",
+                source=self._root.source,
+            )
 
     def _marked(self) -> tuple[int, int, int] | None:
         source = self._root.source
@@ -116,6 +142,25 @@ class KeyringReloader:
 
     def __repr__(self) -> str:
         return f"<KeyringReloader {self.keyring.fingerprint} generation={self._root.generation}>"
+
+
+# One for each namespace that has connections; gone with it.
+_followers: WeakKeyDictionary[Namespace, KeyringReloader] = WeakKeyDictionary()
+
+
+def refuse_rotated(namespace: Namespace) -> None:
+    """Look whether the prefix was replaced since this program had read the keyring.
+
+    A stat, some 3 µs; the first time the document is read.
+
+    Raises:
+        PrefixRotatedError: it was.
+    """
+    follower = _followers.get(namespace)
+    if follower is None:
+        follower = _followers.setdefault(namespace, KeyringReloader(namespace.root, path=namespace.path))
+        follower.reload()
+    follower.refresh()
 
 
 def _walk(keyring: Keyring, path: tuple[str, ...]) -> Keyring:

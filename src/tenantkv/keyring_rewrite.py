@@ -6,12 +6,14 @@ Laws of this file:
 2. No step is lost: writers take turns by flock on a file beside the document, and the step is made
    on what is read under that lock. Where flock means nothing (old NFS), the generation is compared
    once more right before the rename and the document read back after it.
-3. Only the keyring that was asked for is rewritten: the fingerprint has to be the same.
+3. Only the keyring that was asked for is rewritten: the fingerprint has to be the same. A step may
+   replace the prefix, and with it the fingerprint, if it keeps the prefix before as the former one.
 4. What is written can be read: it is parsed first.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from tenantkv.errors import KeyringError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_files import Permissions, hold_lock, replace_secret_file
 from tenantkv.keyring_store import load_keyring
-from tenantkv.rotation import add_key
+from tenantkv.rotation import add_key, is_next, replace_prefix
 
 _SECRET_BYTES = 32
 _ATTEMPTS = 5
@@ -55,14 +57,14 @@ def rewrite_keyring(
             then = step(now)
             if then is now:
                 return now
-            if then.generation != now.generation + 1 or then.fingerprint != now.fingerprint:
+            if not is_next(now, then):
                 raise KeyringError("a step of rotation gives the next generation of the same identity")
             text = then.dump()
             Keyring.parse(text)
             if _read(path, keyring, permissions).generation != now.generation:
                 continue
             replace_secret_file(path, text)
-            if _read(path, keyring, permissions) == then:
+            if _read(path, then, permissions) == then:
                 return then
     raise KeyringError(f"other processes keep rewriting {path}; try again", source=str(path))
 
@@ -73,7 +75,7 @@ def add_random_key(keyring: Keyring, *, permissions: Permissions | None = None) 
     Raises:
         KeyringError: as `rewrite_keyring`.
     """
-    created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created = _now()
     secret = os.urandom(_SECRET_BYTES)
 
     def add(now: Keyring) -> Keyring:
@@ -82,6 +84,23 @@ def add_random_key(keyring: Keyring, *, permissions: Permissions | None = None) 
         return add_key(now, secret, created=created)
 
     return rewrite_keyring(keyring, add, permissions=permissions)
+
+
+def replace_prefix_at_random(keyring: Keyring, *, permissions: Permissions | None = None) -> Keyring:
+    """Give the file that `keyring` was read from a random prefix, with the one before as the former.
+
+    Raises:
+        KeyringError: as `rewrite_keyring`; a prefix is being replaced already.
+    """
+    since = _now()
+    prefix = base64.b64encode(os.urandom(_SECRET_BYTES)).decode()
+    return rewrite_keyring(
+        keyring, lambda now: replace_prefix(now, prefix, since=since), permissions=permissions
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _file_of(keyring: Keyring) -> Path:

@@ -18,7 +18,7 @@ import re
 import weakref
 from typing import Literal
 
-from tenantkv.errors import ConfigurationError
+from tenantkv.errors import ConfigurationError, PrefixRotatedError
 from tenantkv.keyring import Keyring, check_prefix
 from tenantkv.protection import Protection
 
@@ -82,6 +82,13 @@ class Namespace:
     ) -> None:
         if placement not in ("spread", "slot"):
             raise ConfigurationError(f"placement is 'spread' or 'slot', not {placement!r}")
+        if (root or keyring).former is not None:
+            raise PrefixRotatedError(
+                "the prefix of this namespace is being replaced, and some of its keys lie under the former "
+                "one: go on with 'tenantkv rotate run' and 'tenantkv rotate finish', or go back with "
+                "'tenantkv rotate abort'; then start this program again",
+                source=(root or keyring).source,
+            )
         prefix = check_prefix(keyring.prefix)
         channel = base64.urlsafe_b64encode(keyring.derive("channel-prefix", 24)).decode()
         form = "{%s}:" if placement == "slot" else "%s:"

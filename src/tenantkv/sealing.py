@@ -121,8 +121,10 @@ class LiveSealer:
         return self.sealer.mode
 
     def _look(self) -> None:
+        # First, so that a program whose prefix was replaced is refused every time.
+        found = self._reloader.refresh()
         self._refresh_at = self._monotonic() + self._refresh
-        self._follow(self._reloader.refresh())
+        self._follow(found)
 
     def _follow(self, keyring: Keyring | None) -> bool:
         """Use that keyring; say whether the sealer in use may know more than a moment ago."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import multiprocessing
 import os
 import stat
@@ -14,22 +16,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tenantkv
 import tenantkv.keyring_rewrite as rewriting
+from tenantkv import keyring_reload
 from tenantkv.errors import (
     KeyringError,
     KeyringFormatError,
     KeyringNotFoundError,
     KeyringPermissionError,
     OpenError,
+    PrefixRotatedError,
     TenantKVError,
     UnknownKeyError,
 )
-from tenantkv.keyring import Keyring
+from tenantkv.keyring import Former, Keyring
 from tenantkv.keyring_files import replace_secret_file
-from tenantkv.keyring_reload import KeyringReloader, load_again
-from tenantkv.keyring_rewrite import add_random_key, rewrite_keyring
+from tenantkv.keyring_reload import KeyringReloader, load_again, refuse_rotated
+from tenantkv.keyring_rewrite import add_random_key, replace_prefix_at_random, rewrite_keyring
 from tenantkv.keyring_store import load_keyring
-from tenantkv.rotation import MOST_KEYS, add_key, find_key, promote, reinstate, retire
+from tenantkv.namespace import Namespace
+from tenantkv.rotation import (
+    MOST_KEYS,
+    add_key,
+    find_key,
+    promote,
+    reinstate,
+    replace_prefix,
+    retire,
+    retire_prefix,
+    sides,
+    turn_back,
+)
 from tenantkv.sealing import LiveSealer
 
 RING = Keyring.generate(bytes(range(96)))
@@ -466,3 +483,133 @@ def rotated_once(now: Keyring) -> Keyring:
     return Keyring(
         ring.prefix, ring.naming, promote(ring, ring.keys[-1].id).keys, ring.namespace, ring.generation
     )
+
+
+NEW = "a-prefix-that-comes-next"
+
+
+class TestPrefix:
+    def test_the_road_of_a_prefix(self) -> None:
+        ring = replace_prefix(RING, NEW, since="2026-01-01T00:00:00Z")
+        assert (ring.prefix, ring.generation, ring.naming, ring.keys) == (NEW, 2, RING.naming, RING.keys)
+        assert Keyring.parse(ring.dump()) == ring and Keyring.parse(ring.dump(compact=True)) == ring
+        former, current = sides(ring)
+        assert former.fingerprint == RING.fingerprint and current.prefix == NEW
+        back = turn_back(ring)
+        assert (back.prefix, back.generation, sides(back)[0].prefix) == (RING.prefix, 3, NEW)
+        assert turn_back(back) is back
+        assert retire_prefix(back).fingerprint == RING.fingerprint
+        done = retire_prefix(ring)
+        assert (done.prefix, done.former, done.generation) == (NEW, None, 3)
+        assert done.child("a").fingerprint == RING.child("a").fingerprint
+
+    def test_steps_at_the_wrong_time_are_refused(self) -> None:
+        for step in (turn_back, retire_prefix, sides):
+            with pytest.raises(KeyringError, match="no prefix is being replaced"):
+                step(RING)
+        with pytest.raises(KeyringError, match="already"):
+            replace_prefix(replace_prefix(RING, NEW), "another-prefix-of-mine")
+        with pytest.raises(KeyringError, match="old one"):
+            replace_prefix(RING, RING.prefix)
+
+    def test_keys_rotate_meanwhile_and_the_former_prefix_stays(self) -> None:
+        ring = rotated(replace_prefix(RING, NEW))
+        assert ring.former is not None and ring.former.prefix == RING.prefix
+
+    def test_no_namespace_is_made_of_it_and_nothing_shows_a_prefix(self) -> None:
+        ring = replace_prefix(RING, NEW)
+        with pytest.raises(PrefixRotatedError, match="rotate run") as caught:
+            Namespace(ring)
+        with pytest.raises(PrefixRotatedError):
+            Namespace(ring.child("a"), root=ring, path=("a",))
+        for text in (str(caught.value), repr(ring), repr(ring.former)):
+            assert NEW not in text and RING.prefix not in text
+
+    @pytest.mark.parametrize(
+        "former",
+        [
+            "x",
+            [],
+            {},
+            {"prefix": "short", "since": "", "is_back": False},
+            {"prefix": NEW, "since": "", "is_back": 1},
+        ],
+        ids=["text", "list", "empty", "short", "number"],
+    )
+    def test_a_damaged_document_is_refused(self, former: object) -> None:
+        document = json.loads(RING.dump())
+        document["former"] = former
+        with pytest.raises(KeyringFormatError) as caught:
+            Keyring.parse(json.dumps(document))
+        assert NEW not in str(caught.value)
+
+    def test_in_the_file(self, path: Path) -> None:
+        ring = replace_prefix_at_random(load_keyring(path))
+        assert load_keyring(path) == ring and ring.former is not None and ring.former.prefix == RING.prefix
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600 and len(ring.prefix) == 44
+        with pytest.raises(KeyringError, match="already"):
+            replace_prefix_at_random(ring)
+        back = rewrite_keyring(ring, turn_back)
+        assert rewrite_keyring(back, retire_prefix).fingerprint == RING.fingerprint
+
+    def test_a_prefix_is_never_lost_and_no_name_changed(self, path: Path) -> None:
+        ring = load_keyring(path)
+        lost = dataclasses.replace(ring, prefix=NEW, generation=2)
+        renamed = dataclasses.replace(ring, naming=bytes(32), generation=2)
+        with pytest.raises(KeyringError, match="next generation"):
+            rewrite_keyring(ring, lambda _: lost)
+        with pytest.raises(KeyringError, match="next generation"):
+            rewrite_keyring(ring, lambda _: renamed)
+        going = replace_prefix_at_random(ring)
+        third = dataclasses.replace(sides(going)[1], prefix=NEW, former=Former(going.prefix), generation=3)
+        with pytest.raises(KeyringError, match="next generation"):
+            rewrite_keyring(going, lambda _: third)
+        assert load_keyring(path) == going
+
+    def test_programs_are_told_each_time_until_it_is_back(self, path: Path) -> None:
+        clock = Clock()
+        ring = load_keyring(path)
+        sealer = LiveSealer(ring, monotonic=clock)
+        child = KeyringReloader(ring, path=("a",), clock=clock)
+        going = replace_prefix_at_random(ring)
+        sealer.seal(b"", **PLACE)
+        for _ in range(3):
+            clock.now += 40
+            with pytest.raises(PrefixRotatedError, match="start the program again") as caught:
+                sealer.seal(b"", **PLACE)
+        assert going.prefix not in str(caught.value) and RING.prefix not in str(caught.value)
+        with pytest.raises(PrefixRotatedError):
+            sealer.seal(b"", **PLACE)
+        # A child's names do not hang on the prefix.
+        assert child.reload() is not None
+        rewrite_keyring(going, retire_prefix)
+        clock.now += 40
+        with pytest.raises(PrefixRotatedError):
+            sealer.seal(b"", **PLACE)
+
+    def test_programs_go_on_after_an_abort(self, path: Path) -> None:
+        clock = Clock()
+        ring = load_keyring(path)
+        sealer = LiveSealer(ring, monotonic=clock)
+        going = replace_prefix_at_random(ring)
+        clock.now += 40
+        with pytest.raises(PrefixRotatedError):
+            sealer.seal(b"", **PLACE)
+        rewrite_keyring(rewrite_keyring(going, turn_back), retire_prefix)
+        clock.now += 40
+        sealer.seal(b"", **PLACE)
+
+    def test_connections_that_are_made_later_are_refused(self, path: Path) -> None:
+        kv = tenantkv.connect("memory://", keyring=path)
+        kv.set("a", 1)
+        refuse_rotated(kv.namespace)
+        replace_prefix_at_random(load_keyring(path))
+        keyring_reload._followers[kv.namespace]._next = 0.0
+        with pytest.raises(PrefixRotatedError):
+            refuse_rotated(kv.namespace)
+
+    def test_a_planted_keyring_of_somebody_else_is_left_alone(self, path: Path) -> None:
+        reloader = KeyringReloader(load_keyring(path))
+        other = Keyring.generate(bytes(range(1, 97)))
+        replace_secret_file(path, dataclasses.replace(other, generation=9).dump())
+        assert reloader.reload() is None and reloader.keyring == RING

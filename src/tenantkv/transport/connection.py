@@ -13,7 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.errors import NamespaceRequiredError
+from tenantkv.errors import NamespaceRequiredError, PrefixRotatedError
+from tenantkv.keyring_reload import refuse_rotated
 from tenantkv.namespace import Namespace
 from tenantkv.transport.pushes import Handled, push_wrappers
 from tenantkv.transport.redis_py import (
@@ -236,13 +237,24 @@ class NamespacedMixin(Speaking):
 
     def on_connect(self) -> None:
         """Greet the server; the lean reader is taken once that is done."""
+        self._refuse_rotated()
         super().on_connect()  # type: ignore[misc]
         self._lean = self._take_lean()
 
     def on_connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         """Greet the server, in redis-py 6 and later."""
+        self._refuse_rotated()
         super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
         self._lean = self._take_lean()
+
+    def _refuse_rotated(self) -> None:
+        try:
+            if self.session.namespace is not None:
+                refuse_rotated(self.session.namespace)
+        except PrefixRotatedError:
+            # redis-py closes for errors of its own only.
+            self.disconnect()
+            raise
 
     def _take_lean(self) -> tuple[Any, Any] | None:
         return lean_reader(self)
