@@ -43,10 +43,6 @@ def resealing(
     namespace = client.namespace
     # Each envelope keeps its suite, so all are admitted whatever the mode is.
     sealer = Sealer(namespace.keyring, entropy=os.urandom, clock=time.time, suites=CODES)
-    if hasattr(client, "_registrars"):  # A Cluster's client has no single pool.
-        registrar = client._registrars.get(namespace)
-    else:
-        registrar = client.connection_pool.registrars.get(namespace)
     return Resealing(
-        namespace, Sealers(sealer, sealer), registrar, contexts=contexts, is_dry=is_dry, start=start
+        namespace, Sealers(sealer, sealer), client.registrar, contexts=contexts, is_dry=is_dry, start=start
     )

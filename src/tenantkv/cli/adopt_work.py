@@ -19,7 +19,6 @@ from typing import Any
 
 from tenantkv.cli.adopt_journal import Entry, Journal
 from tenantkv.cli.adopt_source import Source
-from tenantkv.cli.client import registrar_of
 from tenantkv.errors import TenantKVError
 from tenantkv.ops.adopt import (
     CannotCopyError,
@@ -348,7 +347,7 @@ class Adoption:
                 due.append(name)
         owns = [self._journal.entries[name].own for name in due]
         if owns:
-            self.counts["undone"] += self._client.run(delete(owns, registrar_of(self._client), time.time()))
+            self.counts["undone"] += self._client.run(delete(owns, self._client.registrar, time.time()))
         self._journal.record("undone", [(name,) for name in [*done, *due]])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_target_arguments, as_text, own_name, registrar_of, talking
+from tenantkv.cli.client import add_target_arguments, as_text, own_name, talking
 from tenantkv.cli.keys import list_names
 from tenantkv.cli.progress import Bar
 from tenantkv.errors import ConfigurationError
@@ -144,7 +144,7 @@ def _confirm(client: Any, names: list[bytes], only: str | None) -> None:
 
 def _delete(client: Any, names: list[bytes], bar: Bar) -> int:
     deleted = 0
-    registrar = registrar_of(client)
+    registrar = client.registrar
     try:
         for start in range(0, len(names), LOT):
             deleted += client.run(delete(names[start : start + LOT], registrar, time.time()))

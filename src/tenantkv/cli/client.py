@@ -106,13 +106,6 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def registrar_of(client: Any) -> Any:
-    """Return the registry that a client keeps, or ``None``."""
-    if is_cluster(client):
-        return client._registrars.get(client.namespace)
-    return client.connection_pool.registrars.get(client.namespace)
-
-
 def is_cluster(client: Any) -> bool:
     """Whether a client is one of a Cluster, which has no single connection pool."""
     return hasattr(client, "_registrars")

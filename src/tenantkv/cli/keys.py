@@ -16,7 +16,6 @@ from tenantkv.cli.client import (
     as_text,
     natural,
     own_name,
-    registrar_of,
     seconds,
     size,
     talking,
@@ -159,7 +158,7 @@ def describe(
 
 def list_names(client: Any, bar: Bar, pattern: bytes = b"*") -> tuple[str, list[bytes]]:
     """Return where names came from, and those that match."""
-    listing = Listing(registrar_of(client))
+    listing = Listing(client.registrar)
     names: list[bytes] = []
     while not listing.is_over:
         names += matching(client.run(listing.page(time.time())), pattern)

@@ -17,7 +17,6 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import History, InMemoryHistory
 
 from tenantkv.cli import output
-from tenantkv.cli.client import registrar_of
 from tenantkv.cli.shell_words import quoted, split, without_values
 from tenantkv.commands.table import RULES
 from tenantkv.errors import KeyringError, TenantKVError
@@ -125,7 +124,7 @@ class NameCompleter(Completer):
         return self._names
 
     def _list(self, until: float) -> list[str]:
-        listing = Listing(registrar_of(self._client))
+        listing = Listing(self._client.registrar)
         found: list[bytes] = []
         while not listing.is_over and len(found) < _NAMES and time.monotonic() < until:
             found += self._client.run(listing.page(time.time()))

@@ -14,6 +14,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
+from tenantkv.ops.registry import Registrar
 from tenantkv.transport.async_connection import AsyncNamespacedMixin
 from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool, AsyncPoolView
 from tenantkv.transport.client import (
@@ -22,7 +23,6 @@ from tenantkv.transport.client import (
     REPEATABLE,
     emulated_words,
     is_missing,
-    registrar_of,
     sampler,
     without_reserved,
 )
@@ -72,6 +72,13 @@ class AsyncTenantRedis(AsyncPrimitives, SpeakingClient, aredis.Redis):  # type: 
         namespace: Namespace = self.connection_pool.namespace
         return namespace
 
+    @property
+    def registrar(self) -> Registrar | None:
+        """The index of own names that this client keeps, if it does."""
+        pool = self.connection_pool
+        found: Registrar | None = pool.registrars.get(pool.namespace)
+        return found
+
     def child(self, name: str) -> AsyncTenantRedis:
         """Return a client for the sub-tenant `name`, on the same connections."""
         return self.for_namespace(self.namespace.child(name))
@@ -100,7 +107,7 @@ class AsyncTenantRedis(AsyncPrimitives, SpeakingClient, aredis.Redis):  # type: 
         Raises:
             ForbiddenCommandError: the server has no SCAN, and the registry is off.
         """
-        return await self.run(own_keys.usage(registrar_of(self), sampler(sample), time.time()))
+        return await self.run(own_keys.usage(self.registrar, sampler(sample), time.time()))
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return a parsed response, as ``redis.asyncio.Redis`` does.
@@ -156,7 +163,7 @@ class AsyncTenantRedis(AsyncPrimitives, SpeakingClient, aredis.Redis):  # type: 
                 self.connection_pool.lacks_scan = True
         encoder = self.connection_pool.get_encoder()  # type: ignore[no-untyped-call]
         operation = own_keys.emulate(
-            emulated_words(args, encoder), registrar_of(self), random.choice, time.time()
+            emulated_words(args, encoder), self.registrar, random.choice, time.time()
         )
         reply = await self.run(operation)
         return decode_deep(reply, encoder.decode) if encoder.decode_responses else reply

@@ -20,6 +20,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
+from tenantkv.ops.registry import Registrar
 from tenantkv.transport import async_cluster_pipeline
 from tenantkv.transport.async_cluster_nodes import NodesView, Rooms, Speaker
 from tenantkv.transport.async_cluster_pipeline import AsyncTenantClusterPipeline, make_pubsub
@@ -130,6 +131,11 @@ class AsyncTenantRedisCluster(AsyncPrimitives, SpeakingClient, SlotRouting, ared
         """Whose names this client speaks."""
         return self._speaker.namespace
 
+    @property
+    def registrar(self) -> Registrar | None:
+        """The index of own names that this client keeps, if it does."""
+        return self._speaker.registrars.get(self._speaker.namespace)
+
     def child(self, name: str) -> AsyncTenantRedisCluster:
         """Return a client for the sub-tenant `name`, on the same connections."""
         return self.for_namespace(self.namespace.child(name))
@@ -222,7 +228,7 @@ class AsyncTenantRedisCluster(AsyncPrimitives, SpeakingClient, SlotRouting, ared
 
     async def namespace_usage(self, *, sample: int = 1000) -> Usage:
         """Measure the namespace over all nodes; see `TenantRedis.namespace_usage`."""
-        registrar = self._speaker.registrars.get(self.namespace)
+        registrar = self.registrar
         return await self.run(own_keys.usage(registrar, sampler(sample), time.time()))
 
     async def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -236,7 +242,7 @@ class AsyncTenantRedisCluster(AsyncPrimitives, SpeakingClient, SlotRouting, ared
                 self._lacks_scan = True
         operation = own_keys.emulate(
             emulated_words(args, self.encoder),
-            self._speaker.registrars.get(self.namespace),
+            self.registrar,
             random.choice,
             time.time(),
         )

@@ -17,7 +17,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
-from tenantkv.ops.registry import RESERVED
+from tenantkv.ops.registry import RESERVED, Registrar
 from tenantkv.transport.connection import NamespacedMixin
 from tenantkv.transport.decoding import decode_deep
 from tenantkv.transport.drivers import run
@@ -81,6 +81,13 @@ class TenantRedis(Primitives, SpeakingClient, redis.Redis):
         namespace: Namespace = self.connection_pool.namespace
         return namespace
 
+    @property
+    def registrar(self) -> Registrar | None:
+        """The index of own names that this client keeps, if it does."""
+        pool = self.connection_pool
+        found: Registrar | None = pool.registrars.get(pool.namespace)
+        return found
+
     def child(self, name: str) -> TenantRedis:
         """Return a client for the sub-tenant `name`, on the same connections."""
         return self.for_namespace(self.namespace.child(name))
@@ -109,7 +116,7 @@ class TenantRedis(Primitives, SpeakingClient, redis.Redis):
         Raises:
             ForbiddenCommandError: the server has no SCAN, and the registry is off.
         """
-        return self.run(own_keys.usage(registrar_of(self), sampler(sample), time.time()))
+        return self.run(own_keys.usage(self.registrar, sampler(sample), time.time()))
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return a parsed response, as ``redis.Redis`` does.
@@ -166,7 +173,7 @@ class TenantRedis(Primitives, SpeakingClient, redis.Redis):
                 self.connection_pool.lacks_scan = True
         encoder = self.connection_pool.get_encoder()
         operation = own_keys.emulate(
-            emulated_words(args, encoder), registrar_of(self), random.choice, time.time()
+            emulated_words(args, encoder), self.registrar, random.choice, time.time()
         )
         reply = self.run(operation)
         return decode_deep(reply, encoder.decode) if encoder.decode_responses else reply
@@ -188,12 +195,6 @@ def namespaced_pool(pool: Any) -> Any:
         return None
     bound = min(pool.max_connections, MAX_CONNECTIONS)
     return NamespacedConnectionPool(connection_class, bound, **pool.connection_kwargs)
-
-
-def registrar_of(client: Any) -> Any:
-    """Return the registry that a client keeps, or ``None``."""
-    pool = client.connection_pool
-    return pool.registrars.get(pool.namespace)
 
 
 def without_reserved(reply: Any) -> Any:

@@ -24,6 +24,7 @@ from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.own_keys import Usage
+from tenantkv.ops.registry import Registrar
 from tenantkv.transport import cluster_pipeline
 from tenantkv.transport.client import (
     EMULATED,
@@ -107,6 +108,11 @@ class TenantRedisCluster(Primitives, SpeakingClient, SlotRouting, RedisCluster):
     def namespace(self) -> Namespace:  # type: ignore[override]
         """Whose names this client speaks."""
         return self._namespace
+
+    @property
+    def registrar(self) -> Registrar | None:
+        """The index of own names that this client keeps, if it does."""
+        return self._registrars.get(self._namespace)
 
     def child(self, name: str) -> TenantRedisCluster:
         """Return a client for the sub-tenant `name`, on the same connections."""
@@ -205,7 +211,7 @@ class TenantRedisCluster(Primitives, SpeakingClient, SlotRouting, RedisCluster):
 
     def namespace_usage(self, *, sample: int = 1000) -> Usage:
         """Measure the namespace over all nodes; see `TenantRedis.namespace_usage`."""
-        registrar = self._registrars.get(self._namespace)
+        registrar = self.registrar
         return self.run(own_keys.usage(registrar, sampler(sample), time.time()))
 
     def _look_at_many(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -219,7 +225,7 @@ class TenantRedisCluster(Primitives, SpeakingClient, SlotRouting, RedisCluster):
                 self._lacks_scan = True
         operation = own_keys.emulate(
             emulated_words(args, self.encoder),
-            self._registrars.get(self._namespace),
+            self.registrar,
             random.choice,
             time.time(),
         )
