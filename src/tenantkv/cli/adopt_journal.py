@@ -1,10 +1,12 @@
 """What `tenantkv adopt` has done so far: a file of sealed frames beside the keyring, which only grows.
 
+`tenantkv rotate` keeps one too, of the names that it has moved and not yet read.
+
 Format v1; integers are little-endian::
 
-    magic    "tenantkv adopt 1\\n"
+    magic    "tenantkv adopt 1\\n", or "tenantkv rotate 1\\n"
     id[16]   random
-    frames   length[4] | envelope; kind "registry", name "tenantkv adopt", field = id | number[8]
+    frames   length[4] | envelope; kind "registry", name "tenantkv adopt" or so, field = id | number[8]
 
 A frame is JSON: ``step``, and ``names`` with one list for each key, the original's name first::
 
@@ -35,8 +37,6 @@ from tenantkv.envelope import Sealer
 from tenantkv.errors import ConfigurationError, OpenError
 from tenantkv.namespace import Namespace
 
-MAGIC = b"tenantkv adopt 1\n"
-_NAME = b"tenantkv adopt"
 _ID_BYTES = 16
 _LENGTH = struct.Struct("<I")
 _NUMBER = struct.Struct("<Q")
@@ -67,13 +67,25 @@ class Journal:
         path: the file; beside the keyring if left out.
         make: whether to make it if there is none.
         dry: whether nothing is going to be noted, so that none is needed.
+        command: whose it is.
 
     Raises:
         ConfigurationError: there is no place for it, another process holds it, it is somebody else's, or
             there is none.
     """
 
-    def __init__(self, namespace: Namespace, path: str | None, *, make: bool, dry: bool = False) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        path: str | None,
+        *,
+        make: bool,
+        dry: bool = False,
+        command: str = "adopt",
+    ) -> None:
+        self._command = f"tenantkv {command}"
+        self._name = self._command.encode()
+        self._magic = self._name + b" 1\n"
         self.path = Path(path) if path is not None else beside(namespace)
         self.entries: dict[bytes, Entry] = {}
         self.is_finishing = False
@@ -95,7 +107,7 @@ class Journal:
         texts = [[_text(part) for part in each] for each in names]
         body = json.dumps({"step": step, "names": texts}, separators=(",", ":")).encode()
         sealed = self._sealer.seal(
-            body, kind="registry", name=_NAME, field=self._id + _NUMBER.pack(self._number), compress=True
+            body, kind="registry", name=self._name, field=self._id + _NUMBER.pack(self._number), compress=True
         )
         self._file.write(_LENGTH.pack(len(sealed)) + sealed)
         self._file.flush()
@@ -125,7 +137,7 @@ class Journal:
         try:
             fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigurationError(f"another 'tenantkv adopt' is at work ({self.path})") from None
+            raise ConfigurationError(f"another '{self._command}' is at work ({self.path})") from None
         except OSError:
             # A file system without locks: the lock on the server has to do.
             return
@@ -134,17 +146,17 @@ class Journal:
             raise ConfigurationError(f"{self.path} is not a file of yours alone: its mode has to be 0600")
 
     def _load(self) -> None:
-        start = self._file.read(len(MAGIC) + _ID_BYTES)
-        if len(start) < len(MAGIC) + _ID_BYTES and MAGIC.startswith(start[: len(MAGIC)]):
+        start = self._file.read(len(self._magic) + _ID_BYTES)
+        if len(start) < len(self._magic) + _ID_BYTES and self._magic.startswith(start[: len(self._magic)]):
             self._id = os.urandom(_ID_BYTES)
             self._file.seek(0)
             self._file.truncate()
-            self._file.write(MAGIC + self._id)
+            self._file.write(self._magic + self._id)
             self._file.flush()
             return
-        if not start.startswith(MAGIC):
-            raise ConfigurationError(f"{self.path} is no state of 'tenantkv adopt'")
-        self._id = start[len(MAGIC) :]
+        if not start.startswith(self._magic):
+            raise ConfigurationError(f"{self.path} is no state of '{self._command}'")
+        self._id = start[len(self._magic) :]
         while True:
             at = self._file.tell()
             head = self._file.read(_LENGTH.size)
@@ -159,7 +171,7 @@ class Journal:
     def _apply_sealed(self, sealed: bytes) -> None:
         field = self._id + _NUMBER.pack(self._number)
         try:
-            opened = self._sealer.open(sealed, kind="registry", name=_NAME, field=field)
+            opened = self._sealer.open(sealed, kind="registry", name=self._name, field=field)
         except OpenError:
             raise ConfigurationError(
                 f"{self.path} does not open: it is of another namespace or child, or was changed"

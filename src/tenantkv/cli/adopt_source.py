@@ -5,25 +5,20 @@ Laws of this file:
 1. A name is sent only if somebody gave it: by a pattern with a beginning of its own, in a file, or in the
    state of an earlier run. Names in the namespace itself are never among them.
 2. Nothing is sent but SCAN and the commands of `_KEY_AT`: they read, watch, and delete at the very end.
-3. A lost connection is never made anew on the quiet, since WATCH would be lost with it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from redis.connection import ConnectionPool, parse_url
 from redis.exceptions import ResponseError
 
-from tenantkv.config import resolve
+from tenantkv.cli.plain_server import PlainServer
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops.adopt import SHORTEST_HEAD, literal_head
 from tenantkv.ops.effects import Batch, Command, Operation
 from tenantkv.ops.registry import matching
-from tenantkv.transport.connect import SHARED_DEFAULTS, _embedded_url
-from tenantkv.transport.redis_py import CHECKOUT, no_maintenance_notifications
 
 Result = TypeVar("Result")
 
@@ -52,22 +47,7 @@ class Source:
     """
 
     def __init__(self, wire_prefix: bytes, label: str | None) -> None:
-        settings = resolve(environ=os.environ, namespace=label)
-        if settings.kind not in ("server", "embedded"):
-            raise ConfigurationError(f"adopt works on one server, and not by way of a {settings.kind}")
-        url = settings.redis_url or ""
-        if settings.kind == "embedded":
-            url = _embedded_url(settings)
-        options: dict[str, Any] = {
-            **SHARED_DEFAULTS,
-            **no_maintenance_notifications(),
-            **parse_url(url),
-            "protocol": 2,
-            "decode_responses": False,
-        }
-        options.pop("timeout", None)
-        self._pool = ConnectionPool(**options)
-        self._connection: Any = None
+        self._server = PlainServer(label, "adopt")
         self._wire_prefix = wire_prefix
         self._given: set[bytes] = set()
 
@@ -89,7 +69,7 @@ class Source:
         found: dict[bytes, None] = {}
         cursor: Any = b"0"
         while True:
-            (reply,) = self._exchange([("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)])
+            (reply,) = self._server.exchange([("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)])
             if isinstance(reply, ResponseError):
                 raise ConfigurationError(
                     "this server offers no SCAN: write the names into a file, one a line, and give it with "
@@ -135,7 +115,7 @@ class Source:
             names = words[at:] if words[0] in _MANY else words[at : at + 1] if at else ()
             if not all(name in self._given for name in names):
                 raise OutsideError("a name that nobody gave")
-        return self._exchange(commands)
+        return self._server.exchange(commands)
 
     def watch(self, names: Sequence[bytes]) -> None:
         """Notice from now on whether somebody changes one of these."""
@@ -155,10 +135,7 @@ class Source:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._pool.release(self._connection)
-            self._connection = None
-        self._pool.disconnect()
+        self._server.close()
 
     def _commit(self, words: Sequence[Any]) -> Any:
         replies = self.batch([("MULTI",), words, ("EXEC",)])
@@ -170,24 +147,6 @@ class Source:
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-
-    def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        if self._connection is None:
-            self._connection = self._pool.get_connection(*CHECKOUT)
-        connection = self._connection
-        replies: list[Any] = []
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            # Half a conversation: nothing more may be read from it.
-            connection.disconnect()
-            raise
-        return replies
 
 
 def check_pattern(pattern: bytes) -> None:
