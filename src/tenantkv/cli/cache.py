@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_target_arguments, seconds, size, talking
+from tenantkv.cli.client import add_actions, add_target_arguments, seconds, size, talking
 from tenantkv.cli.status_confirm import confirm
 from tenantkv.errors import ConfigurationError, RefusedError
 from tenantkv.namespace import PRIMITIVES
@@ -83,16 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``cache``."""
     parser.description = "Show what caches hold on the server, and clear them."
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for action, summary in (("stats", "show entries, memory and TTLs"), ("clear", "end all entries")):
-        subparser = actions.add_parser(
-            action,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    actions = {"stats": "show entries, memory and TTLs", "clear": "end all entries"}
+    for action, subparser in add_actions(parser, actions, _EPILOG):
         if action == "stats":
             subparser.add_argument("names", metavar="CACHE", nargs="*", help="only these")
         else:

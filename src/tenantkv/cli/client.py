@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,37 @@ def add_target_arguments(parser: argparse.ArgumentParser, *, json: bool = True) 
     parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
     if json:
         parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def add_actions(
+    parser: argparse.ArgumentParser, actions: Mapping[str, str], epilog: str | Callable[[str], str]
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Add the actions of a command, and yield each with its parser.
+
+    Args:
+        parser: the command's.
+        actions: what each does, in small letters and without a full stop.
+        epilog: examples, or what gives those of one action.
+    """
+    subparsers = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, summary in actions.items():
+        subparser = subparsers.add_parser(
+            action,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=epilog if isinstance(epilog, str) else epilog(action),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        yield action, subparser
+
+
+def context_argument(text: str) -> tuple[str, str]:
+    """Read ``GLOB=NAME``, for `argparse`."""
+    glob, equals, name = text.partition("=")
+    if not (glob and equals and name):
+        raise argparse.ArgumentTypeError("it has the form GLOB=NAME")
+    return glob, name
 
 
 @contextmanager

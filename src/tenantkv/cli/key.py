@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenantkv.cli import output, reseal
+from tenantkv.cli.client import add_actions
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
@@ -72,19 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``key``."""
     parser.description = "Show and rotate the keys that seal and open values."
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for action, summary in _ACTIONS.items():
-        example = (
-            f"example:\n  tenantkv key {action}{' 9f31c2aa' if action in ('promote', 'retire') else ''}\n"
-        )
-        subparser = actions.add_parser(
-            action,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=example,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    for action, subparser in add_actions(parser, _ACTIONS, _example):
         if action in ("promote", "retire"):
             subparser.add_argument("id", metavar="ID", help="eight digits, as 'tenantkv key list' shows them")
         if action == "retire":
@@ -95,6 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser.add_argument("--json", action="store_true", help="print the report as JSON")
         if action == "reseal":
             reseal.add_arguments(subparser)
+
+
+def _example(action: str) -> str:
+    return f"example:\n  tenantkv key {action}{' 9f31c2aa' if action in ('promote', 'retire') else ''}\n"
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import LEFT, add_target_arguments, own_name, seconds, talking
+from tenantkv.cli.client import LEFT, add_actions, add_target_arguments, own_name, seconds, talking
 from tenantkv.cli.status_confirm import confirm
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops import directory, status_look
@@ -53,16 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``lock``."""
     parser.description = "List locks, read/write locks and semaphores, and end leases."
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for action, summary in (("ls", "list locks and who holds them"), ("break", "end a lease")):
-        subparser = actions.add_parser(
-            action,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    actions = {"ls": "list locks and who holds them", "break": "end a lease"}
+    for action, subparser in add_actions(parser, actions, _EPILOG):
         if action == "ls":
             subparser.add_argument("names", metavar="NAME", nargs="*", help="these too, listed or not")
             subparser.add_argument("--held", action="store_true", help="only those that somebody holds")

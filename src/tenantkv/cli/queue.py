@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_target_arguments, talking
+from tenantkv.cli.client import add_actions, add_target_arguments, talking
 from tenantkv.cli.status_confirm import confirm
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops.status import QueueState
@@ -85,16 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``queue``."""
     parser.description = "List, look into, purge, redrive, pause and resume queues."
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for action, summary in _ACTIONS.items():
-        subparser = actions.add_parser(
-            action,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    for action, subparser in add_actions(parser, _ACTIONS, _EPILOG):
         if action == "ls":
             subparser.add_argument("names", metavar="QUEUE", nargs="*", help="these too, listed or not")
         else:

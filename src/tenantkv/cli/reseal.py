@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
+from tenantkv.cli.client import context_argument
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 
@@ -136,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB=NAME",
         action="append",
         default=[],
-        type=_context,
+        type=context_argument,
         help="as in connect(contexts={GLOB: NAME}); give it again for more",
     )
     parser.add_argument("--hidden-names", action="store_true", help="as in connect(names='hidden')")
@@ -337,10 +338,3 @@ def _advise(report: ResealReport) -> None:
             f"No value that was looked at needs {', '.join(report.unneeded)}. Once every program uses the "
             "new key and each child was resealed (--child): tenantkv key retire ID"
         )
-
-
-def _context(text: str) -> tuple[str, str]:
-    glob, equals, name = text.partition("=")
-    if not (glob and equals and name):
-        raise argparse.ArgumentTypeError("it has the form GLOB=NAME")
-    return glob, name
