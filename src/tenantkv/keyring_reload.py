@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from weakref import WeakKeyDictionary
 
 from tenantkv.errors import KeyringError, PrefixRotatedError
 from tenantkv.keyring import Keyring
@@ -144,10 +143,6 @@ class KeyringReloader:
         return f"<KeyringReloader {self.keyring.fingerprint} generation={self._root.generation}>"
 
 
-# One for each namespace that has connections; gone with it.
-_followers: WeakKeyDictionary[Namespace, KeyringReloader] = WeakKeyDictionary()
-
-
 def refuse_rotated(namespace: Namespace) -> None:
     """Look whether the prefix was replaced since this program had read the keyring.
 
@@ -156,9 +151,9 @@ def refuse_rotated(namespace: Namespace) -> None:
     Raises:
         PrefixRotatedError: it was.
     """
-    follower = _followers.get(namespace)
-    if follower is None:
-        follower = _followers.setdefault(namespace, KeyringReloader(namespace.root, path=namespace.path))
+    follower = namespace.follower
+    if not isinstance(follower, KeyringReloader):
+        follower = namespace.follower = KeyringReloader(namespace.root, path=namespace.path)
         follower.reload()
     follower.refresh()
 

@@ -63,6 +63,7 @@ class Namespace:
         "_keyring",
         "_name_key",
         "channel_prefix",
+        "follower",
         "path",
         "placement",
         "protection",
@@ -101,6 +102,8 @@ class Namespace:
         self.protection = protection
         #: What acts on the protection; see `protector.py`, which is made with the first command.
         self.protector: object = None
+        #: What looks whether the prefix was replaced; see `keyring_reload`, which makes it on connecting.
+        self.follower: object = None
         self.wire_prefix: bytes = (form % prefix).encode()
         self.channel_prefix: bytes = (form % channel).encode()
         _alive[self.fingerprint, placement, protection] = self

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 import tenantkv
 import tenantkv.keyring_rewrite as rewriting
-from tenantkv import keyring_reload
 from tenantkv.errors import (
     KeyringError,
     KeyringFormatError,
@@ -604,7 +603,7 @@ class TestPrefix:
         kv.set("a", 1)
         refuse_rotated(kv.namespace)
         replace_prefix_at_random(load_keyring(path))
-        keyring_reload._followers[kv.namespace]._next = 0.0
+        kv.namespace.follower._next = 0.0
         with pytest.raises(PrefixRotatedError):
             refuse_rotated(kv.namespace)
 

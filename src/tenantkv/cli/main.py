@@ -33,6 +33,7 @@ COMMANDS = (
     Command("show", "tenantkv.cli.show", "show the identity and the server in use, no secrets"),
     Command("name", "tenantkv.cli.name", "show under which name the server stores a key"),
     Command("key", "tenantkv.cli.key", "list, add, promote and retire the keys that seal, and reseal"),
+    Command("rotate", "tenantkv.cli.rotate", "replace the prefix, when somebody else knows it"),
     Command("seal", "tenantkv.cli.seal", "seal standard input as a value"),
     Command("open", "tenantkv.cli.open", "open a sealed value from standard input"),
     Command("keys", "tenantkv.cli.keys", "list your own keys: type, size, TTL, idle time"),

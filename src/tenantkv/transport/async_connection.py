@@ -13,7 +13,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.errors import PrefixRotatedError
 from tenantkv.keyring_reload import refuse_rotated
 from tenantkv.namespace import Namespace
 from tenantkv.transport.connection import foreign_bytes
@@ -253,26 +252,31 @@ class AsyncNamespacedMixin(Speaking):
 
     # The connection's life
 
+    async def connect(self, *args: Any, **kwargs: Any) -> None:
+        """Open the connection, unless the prefix was replaced since the keyring was read."""
+        self._refuse_rotated()
+        await super().connect(*args, **kwargs)  # type: ignore[misc]
+
+    async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        """Open the connection, in redis-py 6 and later."""
+        self._refuse_rotated()
+        await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+
     async def on_connect(self) -> None:
         """Greet the server; the lean reader is taken once that is done."""
-        await self._refuse_rotated()
         await super().on_connect()  # type: ignore[misc]
         self._lean = self._take_lean()
 
     async def on_connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         """Greet the server, in redis-py 6 and later."""
-        await self._refuse_rotated()
         await super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
         self._lean = self._take_lean()
 
-    async def _refuse_rotated(self) -> None:
-        try:
-            if self.session.namespace is not None:
-                refuse_rotated(self.session.namespace)
-        except PrefixRotatedError:
-            # redis-py closes for errors of its own only.
-            await self.disconnect(nowait=True)
-            raise
+    def _refuse_rotated(self) -> None:
+        namespace = self.session.namespace
+        # Pools call this for connections that are open, too.
+        if namespace is not None and not self.is_connected:  # type: ignore[attr-defined]
+            refuse_rotated(namespace)
 
     def _take_lean(self) -> tuple[Any, Any] | None:
         self._loop = asyncio.get_running_loop()

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
-from tenantkv.errors import NamespaceRequiredError, PrefixRotatedError
+from tenantkv.errors import NamespaceRequiredError
 from tenantkv.keyring_reload import refuse_rotated
 from tenantkv.namespace import Namespace
 from tenantkv.transport.pushes import Handled, push_wrappers
@@ -235,26 +235,31 @@ class NamespacedMixin(Speaking):
 
     # The connection's life
 
+    def connect(self, *args: Any, **kwargs: Any) -> None:
+        """Open the connection, unless the prefix was replaced since the keyring was read."""
+        self._refuse_rotated()
+        super().connect(*args, **kwargs)  # type: ignore[misc]
+
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        """Open the connection, in redis-py 6 and later."""
+        self._refuse_rotated()
+        super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+
     def on_connect(self) -> None:
         """Greet the server; the lean reader is taken once that is done."""
-        self._refuse_rotated()
         super().on_connect()  # type: ignore[misc]
         self._lean = self._take_lean()
 
     def on_connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         """Greet the server, in redis-py 6 and later."""
-        self._refuse_rotated()
         super().on_connect_check_health(*args, **kwargs)  # type: ignore[misc]
         self._lean = self._take_lean()
 
     def _refuse_rotated(self) -> None:
-        try:
-            if self.session.namespace is not None:
-                refuse_rotated(self.session.namespace)
-        except PrefixRotatedError:
-            # redis-py closes for errors of its own only.
-            self.disconnect()
-            raise
+        namespace = self.session.namespace
+        # Pools call this for connections that are open, too.
+        if namespace is not None and socket_of(self) is None:
+            refuse_rotated(namespace)
 
     def _take_lean(self) -> tuple[Any, Any] | None:
         return lean_reader(self)
