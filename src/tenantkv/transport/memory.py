@@ -43,6 +43,11 @@ def _process_server() -> Any:
     return fakeredis.FakeServer(version=(7, 0))
 
 
+def lose_everything() -> None:
+    """Delete all keys of all tenants of this process's server, as an eviction or a restart does."""
+    fakeredis.FakeStrictRedis(server=_process_server()).flushall()
+
+
 def _arguments(options: dict[str, Any]) -> dict[str, Any]:
     # No socket, so no time-outs and no health checks; Lua is always on.
     kept = {name: value for name, value in options.items() if not name.startswith("socket_")}
