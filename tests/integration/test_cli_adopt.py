@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+import tenantkv
 from tests.cli_program import Program
 from tests.neighbourhood import wait_for
 from tests.servers import RealServer
+from tests.topologies import start_sentinel
 
 STRIP = ("--strip", "mytool:")
 FROM = ("--from", "mytool:*", *STRIP, "--yes")
@@ -439,3 +441,64 @@ def test_a_neighbour_who_changes_everything(tmp_path: Path, shared_server: RealS
     with program.connect() as client:
         assert client.smembers("s") == {b"another type"} and client.llen("n") == 350
         assert client.zscore("z", "m") == 1.5 and client.hget("h", "a") == b"1"
+
+
+CODE = """
+def touch(r, user_id):
+    r.set("mytool:s", 1)
+    r.get(f"mytool:user:{user_id}")
+"""
+
+
+def test_names_in_code(tmp_path: Path, shared_server: RealServer) -> None:
+    """Where the server has no SCAN: literal names as they are, patterns with values that somebody gives."""
+    program = Program(tmp_path, shared_server.url)
+    kv = old(shared_server)
+    kv.mset({"mytool:s": 1, **{f"mytool:user:{number}": number for number in range(5)}, "neighbour": 1})
+    (program.home / "app.py").write_text(CODE)
+    words = ("adopt", "--from-code", "app.py", "--begins", "mytool:", *STRIP)
+    dry = program.json(*words, "--dry-run", code=3)
+    assert [(each["glob"], each["gaps"], each["places"]) for each in dry["patterns"]] == [
+        ("mytool:s", [], ["app.py:3"]),
+        ("mytool:user:*", ["user_id"], ["app.py:4"]),
+    ]
+    assert dry["names"] == ["mytool:s"] and "--fill 'user_id=VALUES'" in dry["problems"][0]["reason"]
+    report = program.json(*words, "--fill", "user_id=0-9", "--yes")
+    assert (report["copied"], report["gone"], report["left"]) == (6, 5, 0)
+    program.json("adopt", "--finish", "--yes")
+    with program.connect() as client:
+        assert client.mget("s", "user:4") == [b"1", b"4"]
+    assert kv.get("neighbour") == b"1"
+    for wrong in (
+        ("--from-code", "app.py"),
+        ("--from-code", "app.py", "--begins", "my"),
+        (*FROM, "--fill", "a=1"),
+    ):
+        assert program.run("adopt", *wrong).returncode == 1
+
+
+def test_names_in_code_and_scan(tmp_path: Path, open_server: RealServer) -> None:
+    program = Program(tmp_path, open_server.url)
+    kv = old(open_server)
+    kv.mset({"mytool:s": 1, "mytool:user:1": 1, "mytool:user:b": 2, "mytool:other": 3})
+    (program.home / "app.py").write_text(CODE)
+    words = ("adopt", "--from-code", "app.py", "--begins", "mytool:", *STRIP, "--yes")
+    assert program.json(*words)["copied"] == 3
+    with program.connect() as client:
+        assert sorted(own_names(client)) == [b"s", b"user:1", b"user:b"]
+
+
+@pytest.mark.topology
+def test_by_way_of_sentinels(tmp_path: Path) -> None:
+    """Both commands with a connection of their own follow Sentinels to the primary."""
+    with start_sentinel("shared") as running:
+        program = Program(tmp_path, f"sentinel://{running.url}/{running.service_name}/0")
+        kv = running.primary.operator()
+        kv.set("mytool:a", "old", ex=5000)
+        (program.home / "names").write_bytes(b"mytool:a\n")
+        assert program.json("adopt", "--names-file", "names", *STRIP, "--yes")["copied"] == 1
+        assert program.json("adopt", "--finish", "--yes")["finished"] == 1
+        for step in (("prefix",), ("run", "--plain", "*"), ("finish",)):
+            assert program.run("rotate", *step, "--yes").returncode == 0
+        with tenantkv.connect(program.url, keyring=program.home / "k.json") as client:
+            assert client.get("a") == b"old" and client.ttl("a") > 4000

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from tenantkv import embedded
+from tenantkv.cli.adopt_code import find_patterns, names_of, read_fills
 from tenantkv.cli.adopt_journal import Entry, Journal
 from tenantkv.cli.adopt_source import OutsideError, Source, check_pattern
 from tenantkv.errors import ConfigurationError
@@ -240,3 +241,85 @@ class TestJournal:
         (tmp_path / "link").symlink_to(path)
         with pytest.raises(OSError, match="symbolic"):
             Journal(namespace, str(tmp_path / "link"), make=True)
+
+
+PYTHON = """
+PREFIX = "mytool:"
+r.set("mytool:last", 1)
+r.get(f"mytool:user:{user.id}:{kind}")
+r.get(f"mytool:user:{user.id}:{kind}")
+r.get("mytool:%s:%05d:100%%" % (a, b))
+r.get("mytool:%(name)s" % values)
+r.get("mytool:{}:{size}:{0}".format(x, size=2))
+r.get("mytool:page:" + title + ":v2")
+r.get(PREFIX + name)
+r.get(b"mytool:raw")
+r.get("other:" + name)
+r.get("not mytool:x")
+r.get(f"mytool:odd[*]{x!r:>10}")
+"""
+WANTED = {
+    b"mytool:": [],
+    b"mytool:last": [],
+    b"mytool:user:*:*": ["user.id", "kind"],
+    b"mytool:*:*:100%": ["a", "b"],
+    b"mytool:*": ["name"],
+    b"mytool:*:*:*": ["x", "size"],
+    b"mytool:page:*:v2": ["title"],
+    b"mytool:raw": [],
+    b"mytool:odd\\[\\*\\]*": ["x"],
+}
+
+
+class TestNamesInCode:
+    def test_python(self, tmp_path: Path) -> None:
+        (tmp_path / "app.py").write_text(PYTHON)
+        (tmp_path / "broken.py").write_text("def (:\nr.get('mytool:broken')\n")
+        (tmp_path / "notes.txt").write_text("'mytool:notes'")
+        (tmp_path / ".venv").mkdir()
+        (tmp_path / ".venv" / "b.py").write_text("'mytool:elsewhere'")
+        found = {each.glob: each for each in find_patterns(str(tmp_path), "mytool:")}
+        assert {glob: each.gaps for glob, each in found.items()} == WANTED | {b"mytool:broken": []}
+        assert found[b"mytool:user:*:*"].places == [f"{tmp_path}/app.py:{line}" for line in (4, 5)]
+
+    @pytest.mark.parametrize(
+        ("name", "line", "gaps"),
+        [
+            ("a.js", "await r.get(`mytool:user:${user.id}:x`)", ["user.id"]),
+            ("a.ts", "r.set('mytool:user:' + id)", None),
+            ("a.php", '$r->get("mytool:user:{$user->id}:x");', ["user->id"]),
+            ("b.php", '$r->get("mytool:user:$id:x");', ["id"]),
+            ("a.rb", 'r.get("mytool:user:#{user.id}:x")', ["user.id"]),
+        ],
+        ids=["javascript", "concatenated", "php-braces", "php", "ruby"],
+    )
+    def test_other_languages(self, tmp_path: Path, name: str, line: str, gaps: list[str] | None) -> None:
+        (tmp_path / name).write_text(line + "\n")
+        (found,) = find_patterns(str(tmp_path / name), "mytool:")
+        assert (found.glob, found.gaps) == (
+            (b"mytool:user:", []) if gaps is None else (b"mytool:user:*:x", gaps)
+        )
+
+    def test_values_and_what_stays_unknown(self, tmp_path: Path) -> None:
+        (tmp_path / "ids").write_text("x\ny\n")
+        code = 'f"mytool:{a}:{b}:{a}"; f"mytool:{c}"; "mytool:z"'
+        (tmp_path / "app.py").write_text(code)
+        patterns = find_patterns(str(tmp_path), "mytool:")
+        fills = read_fills(["a=1-2", f"b=@{tmp_path}/ids", "b=q,"])
+        names, unknown = names_of(patterns, fills, lambda: None)
+        wanted = [f"mytool:{a}:{b}:{a}".encode() for a in (1, 2) for b in "xyq"]
+        assert sorted(names) == sorted([*wanted, b"mytool:z"]) and [each.gaps for each in unknown] == [["c"]]
+        names, unknown = names_of(patterns, {}, lambda: [b"mytool:7", b"mytool:1:x:1", b"mytool2"])
+        assert (sorted(names), unknown) == ([b"mytool:1:x:1", b"mytool:7", b"mytool:z"], [])
+
+    def test_nonsense(self, tmp_path: Path) -> None:
+        (tmp_path / "app.py").write_text('f"mytool:{a}:{b}"')
+        patterns = find_patterns(str(tmp_path), "mytool:")
+        for wrong in ("a", "a=", "=1", "a=5-1", "a=1-9999999"):
+            with pytest.raises(ConfigurationError):
+                read_fills([wrong])
+        with pytest.raises(ConfigurationError, match="more than"):
+            names_of(patterns, read_fills(["a=1-2000", "b=1-2000"]), lambda: None)
+        for place, begins in ((tmp_path, "my"), (tmp_path / "no", "mytool:")):
+            with pytest.raises(ConfigurationError):
+                find_patterns(str(place), begins)

@@ -17,6 +17,7 @@ from tenantkv.cli.progress import Bar
 from tenantkv.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from tenantkv.cli.adopt_code import Pattern
     from tenantkv.cli.adopt_journal import Journal
     from tenantkv.cli.adopt_source import Source
 
@@ -25,6 +26,7 @@ examples:
   tenantkv adopt --from 'mytool:*' --strip 'mytool:' --dry-run
   tenantkv adopt --from 'mytool:*' --strip 'mytool:'     mytool:user:7 is copied to user:7
   tenantkv adopt --names-file names.txt                  where the server has no SCAN
+  tenantkv adopt --from-code src/ --begins 'mytool:' --fill user_id=1-500 --strip 'mytool:' --dry-run
   tenantkv adopt --finish                                delete the originals
   tenantkv adopt --undo                                  or delete the copies instead
 
@@ -48,6 +50,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundPattern:
+    """A pattern of names in the code.
+
+    Attributes:
+        glob: what matches the names.
+        gaps: what the code puts into its gaps.
+        places: where it stands, as ``file:line``, the first ten.
+    """
+
+    glob: str
+    gaps: tuple[str, ...]
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptReport:
     """What was done.
 
@@ -68,6 +85,7 @@ class AdoptReport:
         waiting: how many copies wait for --finish or --undo.
         names: in a dry run, the first names of originals.
         problems: the first thousand of what was left.
+        patterns: what was found in the code, of ``--from-code``.
     """
 
     namespace: str
@@ -86,6 +104,7 @@ class AdoptReport:
     waiting: int
     names: tuple[str, ...]
     problems: tuple[Problem, ...]
+    patterns: tuple[FoundPattern, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +121,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--names-file", metavar="FILE", help="copy the keys named in it, one a line; - for stdin"
     )
+    what.add_argument(
+        "--from-code", metavar="PATH", help="copy the keys whose names stand in the source files there"
+    )
     what.add_argument("--finish", action="store_true", help="delete the originals of what was copied")
     what.add_argument("--undo", action="store_true", help="delete the copies, where nobody has changed them")
     parser.add_argument("--strip", metavar="TEXT", default="", help="what to take off the beginning of names")
+    parser.add_argument("--begins", metavar="TEXT", default="", help="with what names in the code begin")
+    parser.add_argument(
+        "--fill",
+        metavar="NAME=VALUES",
+        action="append",
+        default=[],
+        help="what the code puts there: NAME=1-500, NAME=a,b,c or NAME=@FILE; give it again for more",
+    )
     parser.add_argument("--null", action="store_true", help="names in the file end with a NUL, not a newline")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and change nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -122,12 +152,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.pattern is not None:
         check_pattern(own_name(arguments.pattern))
     listed = _read_names(arguments) if arguments.names_file is not None else None
+    patterns, fills = _read_code(arguments)
+    unknown: list[Pattern] = []
     with _working(arguments, action) as (client, source, journal), Bar() as bar:
         names = list(journal.entries)
         if action == "copy":
             if journal.is_finishing:
                 raise ConfigurationError("originals are being deleted already: go on with --finish")
-            names = listed if listed is not None else source.find(own_name(arguments.pattern or ""))
+            if arguments.from_code is not None:
+                names, unknown = _names_in_code(arguments, source, patterns, fills)
+            else:
+                names = listed if listed is not None else source.find(own_name(arguments.pattern or ""))
         elif action == "undo" and journal.is_finishing:
             raise ConfigurationError("originals were deleted already: go on with --finish")
         source.allow([*names, *journal.entries])
@@ -135,6 +170,7 @@ def run(arguments: argparse.Namespace) -> int:
             bar.clear()
             _confirm(names, action)
         counts, problems = _do(arguments, action, client, source, journal, names, bar)
+        problems.update({each.glob: _say_fill(each) for each in unknown})
         report = AdoptReport(
             namespace=client.namespace.root.namespace,
             child=client.namespace.path,
@@ -147,12 +183,43 @@ def run(arguments: argparse.Namespace) -> int:
             waiting=len(journal.entries),
             names=tuple(as_text(name) for name in names[:1000]) if arguments.dry_run else (),
             problems=tuple(Problem(as_text(name), why) for name, why in list(problems.items())[:1000]),
+            patterns=tuple(
+                FoundPattern(as_text(each.glob), tuple(each.gaps), tuple(each.places[:10]))
+                for each in patterns
+            ),
         )
     if arguments.json:
         output.print_json(report)
     else:
         _print(report)
     return LEFT if report.left else 0
+
+
+def _read_code(arguments: argparse.Namespace) -> tuple[list[Pattern], dict[str, list[str]]]:
+    from tenantkv.cli.adopt_code import find_patterns, read_fills
+
+    if arguments.from_code is None:
+        if arguments.begins or arguments.fill:
+            raise ConfigurationError("--begins and --fill go with --from-code")
+        return [], {}
+    return find_patterns(arguments.from_code, arguments.begins), read_fills(arguments.fill)
+
+
+def _names_in_code(
+    arguments: argparse.Namespace, source: Source, patterns: list[Pattern], fills: dict[str, list[str]]
+) -> tuple[list[bytes], list[Pattern]]:
+    from tenantkv.cli.adopt_code import names_of, own_glob
+
+    if not arguments.json:
+        for pattern in patterns:
+            output.note(f"{as_text(pattern.glob)}  {pattern.places[0]}")
+    return names_of(patterns, fills, lambda: source.find_if_possible(own_glob(arguments.begins)))
+
+
+def _say_fill(pattern: Pattern) -> str:
+    return "this server cannot list such names: say " + " ".join(
+        f"--fill '{gap}=VALUES'" for gap in pattern.gaps
+    )
 
 
 @contextmanager

@@ -65,16 +65,23 @@ class Source:
         Raises:
             ConfigurationError: it would match other tenants' names, or the server has no SCAN.
         """
+        names = self.find_if_possible(pattern)
+        if names is None:
+            raise ConfigurationError(
+                "this server offers no SCAN: write the names into a file, one a line, and give it with "
+                "--names-file, or have them looked for in your code, with --from-code"
+            )
+        return names
+
+    def find_if_possible(self, pattern: bytes) -> list[bytes] | None:
+        """Return the same, or ``None`` if the server has no SCAN."""
         check_pattern(pattern)
         found: dict[bytes, None] = {}
         cursor: Any = b"0"
         while True:
             (reply,) = self._server.exchange([("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)])
             if isinstance(reply, ResponseError):
-                raise ConfigurationError(
-                    "this server offers no SCAN: write the names into a file, one a line, and give it with "
-                    "--names-file"
-                )
+                return None
             if isinstance(reply, Exception):
                 raise reply
             cursor, page = reply
