@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
 from tenantkv.cli.client import context_argument
+from tenantkv.cli.progress import Bar
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 
@@ -196,10 +196,10 @@ def _connect(arguments: argparse.Namespace) -> Any:
 
 
 def _do(client: Any, work: Resealing, state: Any) -> None:
-    bar = _Bar()
+    bar = Bar()
     try:
         while client.run(work.step(time.time())):
-            bar.show(work)
+            bar.show(work.progress, f"{work.tally.keys} keys, {work.tally.resealed} resealed")
             if state is not None:
                 state.save(work.checkpoint, now=time.monotonic())
     except BaseException:
@@ -212,35 +212,6 @@ def _do(client: Any, work: Resealing, state: Any) -> None:
     bar.clear()
     if state is not None:
         state.remove()
-
-
-class _Bar:
-    """A line on standard error that tells how far it is, if that is a terminal."""
-
-    _WIDTH = 30
-    _PAUSE = 0.1
-
-    def __init__(self) -> None:
-        self._is_on = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._next = 0.0
-
-    def show(self, work: Resealing) -> None:
-        now = time.monotonic()
-        if not self._is_on or now < self._next:
-            return
-        self._next = now + self._PAUSE
-        full = int(work.progress * self._WIDTH)
-        tally = work.tally
-        bar = "#" * full + "." * (self._WIDTH - full)
-        sys.stderr.write(
-            f"\r[{bar}] {work.progress:4.0%}  {tally.keys} keys, {tally.resealed} resealed\x1b[K"
-        )
-        sys.stderr.flush()
-
-    def clear(self) -> None:
-        if self._is_on:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def describe(namespace: Namespace, work: Resealing, *, dry_run: bool) -> ResealReport:
