@@ -54,10 +54,7 @@ class Listing:
         """How much of the way is done, from 0 to 1; an estimate."""
         if self.is_over:
             return 1.0
-        if self.source == "registry":
-            return self._cursor / SHARDS
-        # SCAN counts up with the order of its bits turned round.
-        return sum(2.0 ** -(bit + 1) for bit in range(self._cursor.bit_length()) if self._cursor >> bit & 1)
+        return way_done(self.source, self._cursor)
 
     def page(self, now: float) -> Operation[list[bytes]]:
         """Return names that were not told before. At most a few round trips.
@@ -108,6 +105,19 @@ class Listing:
         return new
 
 
+def way_done(source: str, cursor: int) -> float:
+    """Return how much of the way to all names is done, from 0 to 1; an estimate.
+
+    Args:
+        source: ``"scan"`` or ``"registry"``.
+        cursor: of SCAN, or the number of a shard.
+    """
+    if source == "registry":
+        return cursor / SHARDS
+    # SCAN counts up with the order of its bits turned round.
+    return sum(2.0 ** -(bit + 1) for bit in range(cursor.bit_length()) if cursor >> bit & 1)
+
+
 def run_of_server() -> Operation[str]:
     """What names this run of the server, in which alone a cursor of SCAN has a meaning."""
     return (yield from _told("server", b"run_id")) or _UNTOLD
@@ -133,4 +143,4 @@ def _told(section: str, field: bytes) -> Operation[str]:
     return ""
 
 
-__all__ = ["Listing", "memory_of_server", "run_of_server"]
+__all__ = ["Listing", "memory_of_server", "run_of_server", "way_done"]

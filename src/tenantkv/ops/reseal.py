@@ -27,13 +27,12 @@ from tenantkv.errors import ForbiddenCommandError
 from tenantkv.namespace import PRIMITIVES, Namespace
 from tenantkv.ops import registry
 from tenantkv.ops.effects import Batch, Command, Operation
+from tenantkv.ops.listing import run_of_server, way_done
 from tenantkv.ops.registry import RESERVED, SHARDS, Registrar
 from tenantkv.ops.reseal_tally import Tally
 from tenantkv.ops.reseal_values import Walk, Walks
 
 _SCAN_PAGE = 1000
-# Stands for the run of a server that does not tell.
-_UNTOLD = "?"
 
 
 @dataclass(slots=True)
@@ -132,11 +131,7 @@ class Resealing:
         """How much of the way is done, from 0 to 1; an estimate."""
         if self._is_over and not self._walks:
             return 1.0
-        cursor = self.checkpoint.cursor
-        if self.checkpoint.source == "registry":
-            return cursor / SHARDS
-        # SCAN counts up with the order of its bits turned round.
-        return sum(2.0 ** -(bit + 1) for bit in range(cursor.bit_length()) if cursor >> bit & 1)
+        return way_done(self.checkpoint.source, self.checkpoint.cursor)
 
     def step(self, now: float) -> Operation[bool]:
         """Do a little: a page of names, or one of each of a few keys. At most a few round trips.
@@ -191,7 +186,7 @@ class Resealing:
         self._is_resumed = False
         if not resumed:
             place.source = "registry" if self._hides else "scan"
-        elif place.source == "scan" and place.server != (yield from _run_of_server()):
+        elif place.source == "scan" and place.server != (yield from run_of_server()):
             self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -203,8 +198,8 @@ class Resealing:
         place = self._next
         cursor, names = int(page[0]), page[1]
         if cursor and not place.server:
-            place.server = yield from _run_of_server()
-        elif not cursor and place.server and place.server != (yield from _run_of_server()):
+            place.server = yield from run_of_server()
+        elif not cursor and place.server and place.server != (yield from run_of_server()):
             # Another server by now, which counts its keys in another order: some may have been missed.
             self._begin_anew()
             return
@@ -229,15 +224,6 @@ class Resealing:
             seal_names = (name,) if context in (None, name) else (context or name, name)
             self._walks.add(Walk(name, hide(name), self._sealers.values, None, seal_names))
             self.tally.keys += 1
-
-
-def _run_of_server() -> Operation[str]:
-    """What names this run of the server, in which alone a cursor of SCAN has a meaning."""
-    text = yield Command(("INFO", "server"), absent_ok=True)
-    for line in text.splitlines() if isinstance(text, bytes) else ():
-        if line.startswith(b"run_id:"):
-            return bytes(line[7:]).strip().decode("ascii", "replace")
-    return _UNTOLD
 
 
 def _primitive(name: bytes) -> str:
