@@ -24,6 +24,14 @@ def add_target_arguments(parser: argparse.ArgumentParser, *, json: bool = True) 
 
     The server's URL comes from the environment only, since other users can read a command line.
     """
+    add_child_argument(parser)
+    add_namespace_argument(parser)
+    if json:
+        add_json_argument(parser)
+
+
+def add_child_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--child``."""
     parser.add_argument(
         "--child",
         metavar="NAME",
@@ -31,9 +39,16 @@ def add_target_arguments(parser: argparse.ArgumentParser, *, json: bool = True) 
         default=[],
         help="of that child namespace; give it again for a grandchild",
     )
+
+
+def add_namespace_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--namespace``."""
     parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
-    if json:
-        parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def add_actions(

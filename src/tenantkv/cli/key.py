@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenantkv.cli import output, reseal
-from tenantkv.cli.client import add_actions
+from tenantkv.cli.client import add_actions, add_json_argument, add_namespace_argument
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring import Keyring
@@ -78,10 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             subparser.add_argument("id", metavar="ID", help="eight digits, as 'tenantkv key list' shows them")
         if action == "retire":
             subparser.add_argument("--undo", action="store_true", help="let a retired key open again")
-        subparser.add_argument(
-            "--namespace", metavar="NAME", help="label, for tenants with several namespaces"
-        )
-        subparser.add_argument("--json", action="store_true", help="print the report as JSON")
+        add_namespace_argument(subparser)
+        add_json_argument(subparser)
         if action == "reseal":
             reseal.add_arguments(subparser)
 

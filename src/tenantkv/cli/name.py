@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tenantkv.cli import output
+from tenantkv.cli.client import add_target_arguments
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 from tenantkv.keyring_store import load_keyring
@@ -44,14 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--channel", action="store_true", help="the names are of channels")
     parser.add_argument("--own", action="store_true", help="the other way: from wire names (KEY is - only)")
-    parser.add_argument(
-        "--child",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="of that child namespace; give it again for a grandchild",
-    )
-    parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
+    add_target_arguments(parser, json=False)
     parser.add_argument("--json", action="store_true", help="print own and wire names as JSON")
 
 

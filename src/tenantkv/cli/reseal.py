@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import context_argument
+from tenantkv.cli.client import add_child_argument, context_argument
 from tenantkv.cli.progress import Bar
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
@@ -125,13 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Seal every value anew that an older key has sealed."
     parser.epilog = _EPILOG
     parser.add_argument("--dry-run", action="store_true", help="look and count, and change nothing")
-    parser.add_argument(
-        "--child",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="of that child namespace; give it again for a grandchild",
-    )
+    add_child_argument(parser)
     parser.add_argument(
         "--context",
         metavar="GLOB=NAME",

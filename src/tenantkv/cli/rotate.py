@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import LEFT, add_actions, as_text, context_argument
+from tenantkv.cli.client import (
+    LEFT,
+    add_actions,
+    add_json_argument,
+    add_namespace_argument,
+    as_text,
+    context_argument,
+)
 from tenantkv.cli.progress import Bar
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError, ForbiddenCommandError
@@ -110,10 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Replace the prefix of a namespace, when somebody else knows it."
     parser.epilog = _EPILOG
     for action, subparser in add_actions(parser, _ACTIONS, _EPILOG):
-        subparser.add_argument(
-            "--namespace", metavar="NAME", help="label, for tenants with several namespaces"
-        )
-        subparser.add_argument("--json", action="store_true", help="print the report as JSON")
+        add_namespace_argument(subparser)
+        add_json_argument(subparser)
         if action != "status":
             subparser.add_argument("--yes", action="store_true", help="do not ask")
         if action in ("prefix", "run"):

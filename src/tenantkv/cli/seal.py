@@ -9,6 +9,7 @@ import sys
 import time
 
 from tenantkv.cli import output
+from tenantkv.cli.client import add_target_arguments
 from tenantkv.cli.name import open_namespace
 from tenantkv.envelope import LARGEST_VALUE_BYTES, Sealer
 from tenantkv.envelope_header import KINDS, Kind
@@ -53,14 +54,7 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
         default="seal",
         help="sign leaves the value readable and vouches for it",
     )
-    parser.add_argument(
-        "--child",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="of that child namespace; give it again for a grandchild",
-    )
-    parser.add_argument("--namespace", metavar="NAME", help="label, for tenants with several namespaces")
+    add_target_arguments(parser, json=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
