@@ -12,7 +12,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from tenantkv.cli import acl, adopt, clear, keys, transfer, usage_report, values, values_change
+from tenantkv.cli import acl, adopt, clear, keys, rotate_report, transfer, usage_report, values, values_change
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "schemas" / "cli.json"
 
@@ -30,6 +30,7 @@ REPORTS: dict[str, type] = {
     "keys": keys.KeysReport,
     "load": values_change.ChangeReport,
     "rename": values_change.ChangeReport,
+    "rotate": rotate_report.RotateReport,
     "set": values_change.ChangeReport,
     "ttl": values.FactReport,
     "type": values.FactReport,

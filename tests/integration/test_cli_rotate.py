@@ -144,6 +144,8 @@ def test_every_key_gets_the_new_prefix(
     early = within(program, "rotate", "finish", "--yes")
     assert early.returncode == 3 and now_in(program).former is not None
     words = ("rotate", "run", "--yes", *(() if settings else ("--plain", "*")))
+    looked = report(program, *words, "--dry-run")
+    assert (looked["found"], looked["moved"]) == (len(old_names), 0)
     moved = report(program, *words)
     assert (moved["moved"], moved["left"], moved["late"]) == (len(old_names), 0, 0)
     again = report(program, *words)
@@ -389,9 +391,18 @@ def test_a_server_that_lists_nothing(tmp_path: Any, shared_server: RealServer) -
     with tenantkv.connect(program.url, keyring=program.ring) as kv:
         kv.set("a", "mine")
     report(program, "rotate", "prefix", "--yes")
+    # Nobody could say what would be forgotten.
+    blind = within(program, "rotate", "finish", "--yes")
+    assert blind.returncode == 1 and b"lists no keys" in blind.stderr and now_in(program).former
     (program.home / "names").write_bytes(b"a\nnot-there\n")
     found = report(program, "rotate", "run", "--yes", "--names-file", str(program.home / "names"))
     assert (found["moved"], found["gone"], found["names_from"]) == (1, 1, "file")
+    # What was named is listed from now on, so the way back would find it too.
+    assert report(program, "rotate", "abort", "--yes")["moved"] == 1
+    with connect_anew(program) as kv:
+        assert kv.get("a") == b"mine" and kv.keys() == [b"a"]
+    report(program, "rotate", "prefix", "--yes")
+    report(program, "rotate", "run", "--yes")
     report(program, "rotate", "finish", "--yes", "--names-file", str(program.home / "names"))
     with connect_anew(program) as kv:
         assert kv.get("a") == b"mine"

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tenantkv.cli import output
 from tenantkv.cli.client import (
@@ -17,16 +16,15 @@ from tenantkv.cli.client import (
     add_actions,
     add_json_argument,
     add_namespace_argument,
-    as_text,
     context_argument,
 )
 from tenantkv.cli.progress import Bar
+from tenantkv.cli.rotate_report import RotateReport, print_report, report_of
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError, ForbiddenCommandError
 
 if TYPE_CHECKING:
     from tenantkv.cli.rotate_place import Place
-    from tenantkv.cli.rotate_work import Moving
 
 _EPILOG = """\
 examples:
@@ -51,65 +49,6 @@ _ACTIONS = {
     "finish": "forget the former prefix, if nothing is left under it",
     "abort": "go back: move every key to the former prefix, and forget the new one",
 }
-_NEXT = {
-    "prefix": "No program can connect now. Next: tenantkv rotate run",
-    "run": "Next: tenantkv rotate finish",
-    "left": "Something is left under the former prefix. Nothing is lost: see above, and run it again.",
-    "finish": "The former prefix is forgotten. Copy the keyring to every host, and start the programs again.",
-    "abort": "Everything is as it was, and programs can go on.",
-}
-_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class LeftKey:
-    """A key that was left where it is, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RotateReport:
-    """Where the replacement of a prefix is.
-
-    Attributes:
-        action: ``prefix``, ``status``, ``run``, ``finish`` or ``abort``.
-        dry_run: whether nothing was changed.
-        namespace: the label.
-        source: where the keyring lies.
-        generation: how often it was written.
-        fingerprint: names the identity under the prefix in the keyring.
-        under_way: whether a prefix is being replaced now.
-        is_back: whether keys are on their way back to the prefix that was to be replaced.
-        since: when it began; empty if it did not.
-        names_from: ``scan``, ``registry`` or ``file``; empty if nobody could tell.
-        found: how many keys there were to move; -1 if nobody could tell.
-        moved: how many were moved.
-        late: how many of them somebody made meanwhile, so that a program must still be at work.
-        gone: how many were gone when their turn came.
-        dropped: how many were deleted, since the key of that name under the other prefix shall stay.
-        left: how many were left as they are.
-        problems: the first thousand of them.
-    """
-
-    action: str
-    dry_run: bool
-    namespace: str
-    source: str
-    generation: int
-    fingerprint: str
-    under_way: bool
-    is_back: bool
-    since: str
-    names_from: str
-    found: int
-    moved: int
-    late: int
-    gone: int
-    dropped: int
-    left: int
-    problems: tuple[LeftKey, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json(report)
     else:
-        _print(report)
+        print_report(report)
     return LEFT if report.left else 0
 
 
@@ -193,7 +132,7 @@ def _begin(arguments: argparse.Namespace) -> RotateReport:
                 "of this namespace have to be stopped.",
             )
             keyring = replace_prefix_at_random(keyring)
-        return _report(arguments, keyring, found=found, names_from=place.names.origin)
+        return report_of(arguments, keyring, found=found, names_from=place.names.origin)
 
 
 def _status(arguments: argparse.Namespace) -> RotateReport:
@@ -201,9 +140,9 @@ def _status(arguments: argparse.Namespace) -> RotateReport:
 
     keyring = keyring_of(arguments)
     if keyring.former is None or not _has_server(arguments):
-        return _report(arguments, keyring, found=-1 if keyring.former else 0)
+        return report_of(arguments, keyring, found=-1 if keyring.former else 0)
     with Place.between(arguments, keyring) as place:
-        return _report(arguments, keyring, found=_count(place), names_from=place.names.origin)
+        return report_of(arguments, keyring, found=_count(place), names_from=place.names.origin)
 
 
 def _run(arguments: argparse.Namespace) -> RotateReport:
@@ -212,9 +151,12 @@ def _run(arguments: argparse.Namespace) -> RotateReport:
     keyring = keyring_of(arguments)
     if keyring.former is None:
         raise ConfigurationError("no prefix is being replaced: 'tenantkv rotate prefix' begins")
-    with Place.between(arguments, keyring) as place, _working(arguments, place, Bar()) as bar:
-        work = place.moving(bar.show, plain=_plain(arguments, place))
-        return _move(arguments, place, work, bar)
+    with Place.between(arguments, keyring) as place:
+        plain = _plain(arguments, place)
+        if arguments.dry_run:
+            return report_of(arguments, keyring, found=len(place.wanted()), names_from=place.names.origin)
+        with _working(place) as bar:
+            return _move(arguments, place, plain, bar)
 
 
 def _plain(arguments: argparse.Namespace, place: Place) -> list[str]:
@@ -237,7 +179,7 @@ def _finish(arguments: argparse.Namespace) -> RotateReport:
     keyring = keyring_of(arguments)
     if keyring.former is None:
         raise ConfigurationError("no prefix is being replaced: there is nothing to finish")
-    with Place.between(arguments, keyring) as place, _working(arguments, place, Bar()):
+    with Place.between(arguments, keyring) as place, _working(place):
         return _end(arguments, place)
 
 
@@ -250,13 +192,22 @@ def _end(arguments: argparse.Namespace, place: Place) -> RotateReport:
     left = place.left()
     if left and not getattr(arguments, "leave", False):
         why = "it lies under the former prefix"
-        return _report(
-            arguments, place.keyring, found=len(left), problems=dict.fromkeys(left, why), place=place
+        return report_of(
+            arguments,
+            place.keyring,
+            found=len(left),
+            names_from=place.names.origin,
+            problems=dict.fromkeys(left, why),
+        )
+    if not place.lists_keys() and not getattr(arguments, "leave", False):
+        raise ConfigurationError(
+            "this server lists no keys, so nobody can tell what is left under the former prefix: name your "
+            "keys with 'tenantkv rotate run --names-file', and finish with --leave"
         )
     _confirm(arguments, "Forget the former prefix? Nothing under it can be found again.")
     place.mover.drop_registry()
     keyring = rewrite_keyring(place.keyring, retire_prefix)
-    return _report(arguments, keyring, found=len(left), place=place)
+    return report_of(arguments, keyring, found=len(left), names_from=place.names.origin)
 
 
 def _abort(arguments: argparse.Namespace) -> RotateReport:
@@ -269,54 +220,47 @@ def _abort(arguments: argparse.Namespace) -> RotateReport:
         raise ConfigurationError("no prefix is being replaced: there is nothing to abort")
     _confirm(arguments, "Go back to the former prefix, which somebody else may know?")
     arguments.yes = True
-    with Place.between(arguments, keyring) as place, _working(arguments, place, Bar()):
+    with Place.between(arguments, keyring) as place, _working(place):
         # What was moved and not read goes back to where it came from.
         place.journal.record("dropped", [(name,) for name in place.journal.entries])
         keyring = rewrite_keyring(keyring, turn_back)
-    with Place.between(arguments, keyring) as place, _working(arguments, place, Bar()) as bar:
-        moved = _move(arguments, place, place.moving(bar.show, plain=["*"]), bar)
+    with Place.between(arguments, keyring) as place, _working(place) as bar:
+        moved = _move(arguments, place, ["*"], bar)
         return moved if moved.left else _ended(moved, _end(arguments, place))
 
 
 def _ended(moved: RotateReport, ended: RotateReport) -> RotateReport:
-    from dataclasses import replace
-
     if ended.left:
         return replace(moved, left=ended.left, problems=ended.problems)
     return replace(moved, under_way=False, is_back=False, generation=ended.generation)
 
 
-def _move(arguments: argparse.Namespace, place: Place, work: Moving, bar: Bar) -> RotateReport:
+def _move(arguments: argparse.Namespace, place: Place, plain: list[str], bar: Bar) -> RotateReport:
     names = place.wanted()
-    is_dry = getattr(arguments, "dry_run", False)
-    if not is_dry:
-        bar.clear()
-        _confirm(arguments, f"Move {len(names)} keys? All programs of this namespace have to be stopped.")
-        work.run(names)
-    return _report(
+    bar.clear()
+    _confirm(arguments, f"Move {len(names)} keys? All programs of this namespace have to be stopped.")
+    work = place.moving(bar.show, plain=plain)
+    work.run(names)
+    return report_of(
         arguments,
         place.keyring,
         found=len(names),
         names_from=place.names.origin,
-        problems=work.problems,
+        problems=work.told,
         counts=work.counts,
     )
 
 
 @contextmanager
-def _working(arguments: argparse.Namespace, place: Place, bar: Bar) -> Iterator[Bar]:
+def _working(place: Place) -> Iterator[Bar]:
     """Keep others out while the work lasts, and say how to go on if it is stopped."""
-    with bar:
-        if getattr(arguments, "dry_run", False):
+    with Bar() as bar, place.alone():
+        try:
             yield bar
-            return
-        with place.alone():
-            try:
-                yield bar
-            except KeyboardInterrupt:
-                bar.clear()
-                output.note("Stopped. Every key is where it was or where it goes: run it again to go on.")
-                raise
+        except KeyboardInterrupt:
+            bar.clear()
+            output.note("Stopped. Every key is where it was or where it goes: run it again to go on.")
+            raise
 
 
 def _count(place: Place) -> int:
@@ -330,43 +274,6 @@ def _has_server(arguments: argparse.Namespace) -> bool:
     return resolve(environ=os.environ, namespace=arguments.namespace).url_source != "default"
 
 
-def _report(
-    arguments: argparse.Namespace,
-    keyring: Any,
-    *,
-    found: int,
-    names_from: str = "",
-    problems: dict[bytes, str] | None = None,
-    counts: dict[str, int] | None = None,
-    place: Place | None = None,
-) -> RotateReport:
-    counts, problems, former = counts or {}, problems or {}, keyring.former
-    return RotateReport(
-        action=arguments.action,
-        dry_run=getattr(arguments, "dry_run", False),
-        namespace=keyring.namespace,
-        source=keyring.source or "",
-        generation=keyring.generation,
-        fingerprint=keyring.fingerprint,
-        under_way=former is not None,
-        is_back=former is not None and former.is_back,
-        since="" if former is None else former.since,
-        names_from=names_from or (place.names.origin if place is not None else ""),
-        found=found,
-        **{name: counts.get(name, 0) for name in ("moved", "late", "gone", "dropped")},
-        left=len(problems),
-        problems=tuple(LeftKey(as_text(name), why) for name, why in list(problems.items())[:1000]),
-    )
-
-
-def read_names(path: str | None) -> list[bytes] | None:
-    """Return the names in a file, one a line; ``None`` if there is none."""
-    if path is None:
-        return None
-    text = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    return list(dict.fromkeys(line for line in text.split(b"\n") if line))
-
-
 def _confirm(arguments: argparse.Namespace, question: str) -> None:
     if arguments.yes:
         return
@@ -375,27 +282,3 @@ def _confirm(arguments: argparse.Namespace, question: str) -> None:
     output.note(f"{question} Type yes:")
     if sys.stdin.readline().strip().lower() != "yes":
         raise ConfigurationError("nothing was done")
-
-
-def _print(report: RotateReport) -> None:
-    direction = "going back" if report.is_back else "under way"
-    found = "nobody can tell how many" if report.found < 0 else str(report.found)
-    rows = [("prefix", f"{direction} since {report.since}" if report.under_way else "not being replaced")]
-    if report.names_from or report.found < 0:
-        rows.append(("keys", f"{found}, listed by {report.names_from or 'nobody'}"))
-    if report.action in ("run", "abort"):
-        rows.append(("moved", str(report.moved)))
-        rows += [(word, str(count)) for word in ("gone", "dropped") if (count := getattr(report, word))]
-    output.print_table(rows)
-    for problem in report.problems[:_SHOWN]:
-        output.note(f"left: {problem.name[:200]}: {problem.reason}")
-    if report.left > _SHOWN:
-        output.note(f"... and {report.left - _SHOWN} more; --json lists a thousand")
-    if report.late:
-        output.note(
-            f"{report.late} keys were made meanwhile: a program is still at work. Stop it, run again."
-        )
-    if report.found < 0 and not report.dry_run:
-        output.note("This server lists no keys: 'tenantkv rotate run --names-file FILE' takes own names.")
-    if not report.dry_run and report.action in _NEXT:
-        output.note(_NEXT["left" if report.left else report.action])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tenantkv.cli.adopt_journal import Journal, beside
@@ -51,7 +53,6 @@ class Place:
     def __init__(
         self, arguments: argparse.Namespace, keyring: Keyring, former: Keyring, new: Keyring
     ) -> None:
-        from tenantkv.cli.rotate import read_names
         from tenantkv.transport.connect import connect
 
         settings = resolve(environ=os.environ, namespace=arguments.namespace)
@@ -65,7 +66,7 @@ class Place:
             for each in (former, new)
         ]
         self.keyring = keyring
-        self._given = read_names(getattr(arguments, "names_file", None))
+        self._given = _read_names(getattr(arguments, "names_file", None))
         self.seals = spaces[0].protection.seal
         self._prefer = getattr(arguments, "prefer", None)
         self.mover = Mover(arguments.namespace, *spaces)
@@ -123,6 +124,10 @@ class Place:
         """Return what is to be moved: the names in the file, or all that the server lists."""
         return self.names.find() if self._given is None else self.names.named(self._given)
 
+    def lists_keys(self) -> bool:
+        """Whether the server can say what is left: with SCAN, or by a registry that somebody has kept."""
+        return self.names.origin == "scan" or self.mover.has_registry()
+
     def left(self) -> list[bytes]:
         """Return the names of what lies under the prefix that is left, those in a file among them."""
         found = {} if self._given is None else self._there(self.names.named(self._given))
@@ -158,3 +163,11 @@ class Place:
         self._source.close()
         self._target.close()
         self.mover.close()
+
+
+def _read_names(path: str | None) -> list[bytes] | None:
+    """Return the names in a file, one a line; ``None`` if there is none."""
+    if path is None:
+        return None
+    text = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    return list(dict.fromkeys(line for line in text.split(b"\n") if line))

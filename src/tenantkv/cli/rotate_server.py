@@ -108,6 +108,14 @@ class Mover:
         # Such as of a wrong type: the registry mends itself.
         self._exchange(commands)
 
+    def has_registry(self) -> bool:
+        """Whether there is a registry on either side."""
+        keys = [shard_key(shard) for shard in range(SHARDS)]
+        sides = (self._source, self._target)
+        replies = self._exchange([("EXISTS", side.wire_name(key)) for side in sides for key in keys])
+        self._sound(*replies)
+        return any(replies)
+
     def drop_registry(self) -> None:
         """Delete the source's registry."""
         keys = [self._source.wire_name(shard_key(shard)) for shard in range(SHARDS)]

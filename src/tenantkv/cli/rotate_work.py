@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tenantkv.cli.adopt_journal import Journal
@@ -23,7 +23,7 @@ from tenantkv.commands.name_globs import NameGlobs
 from tenantkv.errors import TenantKVError
 from tenantkv.namespace import PRIMITIVES
 from tenantkv.ops import registry
-from tenantkv.ops.adopt import look
+from tenantkv.ops.adopt import look, send
 from tenantkv.ops.registry_cover import PLAIN, Cover
 from tenantkv.ops.transfer import lots, sizes
 
@@ -118,6 +118,7 @@ class Moving:
         self.problems: dict[bytes, str] = {}
         self._names = names
         self._source = source
+        self._target = target
         # As strict as can be: whatever the programs take in clear, here it has to be asked for.
         self._reader = target.using(seal=True, plaintext_keys=(), accept_plaintext_until=None)
         self._mover = mover
@@ -126,6 +127,12 @@ class Moving:
         self._takes_all = "*" in plain
         self._prefer: Prefer | None = prefer
         self._show = show
+        self._own: dict[bytes, bytes] = {}
+
+    @property
+    def told(self) -> dict[bytes, str]:
+        """The problems by own names, where these are known."""
+        return {self._own.get(name, name): why for name, why in self.problems.items()}
 
     def run(self, names: dict[bytes, bytes | None]) -> None:
         """Move these, and what appears meanwhile."""
@@ -160,6 +167,8 @@ class Moving:
                 self.problems[name] = _UNLISTED
             else:
                 doubted[name] = own
+            if own is not None:
+                self._own[name] = own
         moved = self._move(sure, {}) if sure else 0
         if doubted:
             owns = list(doubted.values())
@@ -168,7 +177,18 @@ class Moving:
             for lot in lots(list(doubted), taken):
                 moved += self._move(lot, doubted)
             self._journal.record("dropped", [(own,) for own in owns])
+        if self._names.origin == "file":
+            self._register(own for name in page if (own := names[name]) is not None)
         return moved
+
+    def _register(self, owns: Iterable[bytes]) -> None:
+        """Note names in the registry that it did not have, so that the way back finds them."""
+        commands: list[tuple[Any, ...]] = []
+        for own in owns:
+            shard = registry.shard_key(registry.shard_of(own))
+            commands.append(("ZADD", shard, int(time.time()), self._names.cover.member(shard, own)))
+            commands.append(("EXPIRE", shard, registry.LIFETIME))
+        self._target.run(send(commands))
 
     def _move(self, lot: list[bytes], doubted: dict[bytes, bytes]) -> int:
         moved = []
