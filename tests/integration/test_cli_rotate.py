@@ -233,7 +233,7 @@ class TestSealed:
         from tenantkv.cli.adopt_journal import Journal
         from tenantkv.rotation import sides
 
-        client.mset({"good": "mine", "bad": "mine", "later": "mine"})
+        client.mset({"good": "mine", "bad": "mine", "later": "mine", "made-way": "mine"})
         report(program, "rotate", "prefix", "--yes")
         former, new = (Namespace(each) for each in sides(now_in(program)))
         journal = Journal(new, str(program.home / "default.rotate"), make=True, command="rotate")
@@ -243,11 +243,18 @@ class TestSealed:
         stranger.set(former.wire_name(b"bad"), b"forged")
         for name in (b"good", b"bad"):
             stranger.rename(former.wire_name(name), new.wire_name(name))
+        # It had made room for one that a stranger had planted beside another that had moved before.
+        aside = new.wire_name(b"__tenantkv__:aside:made-way")
+        stranger.rename(former.wire_name(b"made-way"), aside)
+        journal = Journal(new, str(program.home / "default.rotate"), make=True, command="rotate")
+        journal.record("intent", [(b"made-way", b"made-way")])
+        journal._file.close()
         refused = within(program, "rotate", "finish", "--leave", "--yes")
         assert refused.returncode == 1 and b"was interrupted" in refused.stderr
         found = report(program, "rotate", "run", "--yes", code=3)
         assert [each["name"] for each in found["problems"]] == ["bad"]
-        assert under(shared_server, new.keyring.prefix) >= {b"good", b"later"}
+        assert under(shared_server, new.keyring.prefix) == {b"good", b"later", b"made-way"}
+        assert not stranger.exists(aside)
         assert stranger.get(former.wire_name(b"bad")) == b"forged"
 
     def test_back_again(self, program: Program, client: Any, shared_server: RealServer) -> None:
@@ -280,6 +287,13 @@ class TestSealed:
         assert report(program, "rotate", "run", "--yes", "--prefer", "former")["moved"] == 1
         client.set("b", "late")
         assert report(program, "rotate", "run", "--yes", "--prefer", "new")["dropped"] == 1
+        # What a stranger planted takes the place of nothing, whatever is preferred.
+        shared_server.operator().set(program.namespace.wire_name(b"b"), b"forged")
+        forged = report(program, "rotate", "run", "--yes", "--prefer", "former", code=3)
+        assert forged["moved"] == 0 and forged["problems"][0]["name"] == "b"
+        assert not any(b":aside:" in name for name in shared_server.dump_keys())
+        report(program, "rotate", "finish", "--yes", code=3)
+        shared_server.operator().delete(program.namespace.wire_name(b"b"))
         report(program, "rotate", "finish", "--yes")
         with connect_anew(program) as kv:
             assert kv.mget("a", "b") == [b"late", b"former"]
@@ -308,7 +322,7 @@ class TestSealed:
         assert report(program, "rotate", "run", "--yes")["left"] == 0
         report(program, "rotate", "finish", "--yes")
         with connect_anew(program) as kv:
-            assert kv.mget(written) == written
+            assert kv.mget(written) == written and set(kv.keys()) >= set(written)
 
     def test_two_operators(self, program: Program, client: Any) -> None:
         values = {b"key:%d" % number: b"%d" % number for number in range(1500)}

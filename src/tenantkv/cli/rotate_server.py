@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. Every name that is sent begins with one of the two wire prefixes, and what follows is the same on both
-   sides: a key keeps its own name.
+   sides: a key keeps its own name. Only what has to make way stands aside, until the other one was read.
 2. A key is moved by one command (RENAMENX), with its value, TTL and all: it is never in both places, never in
    none, and never replaces another one, unless somebody said which of two shall stay.
 3. No text holds either prefix.
@@ -22,6 +22,8 @@ from tenantkv.ops.registry import CAPACITY, LIFETIME, SHARDS, shard_key
 from tenantkv.transport.client import is_missing
 
 _PAGE = 1000
+# In front of the name of a key that makes way; not listed.
+_ASIDE = RESERVED + b"aside:"
 # Of a shard that somebody has blown up, nothing is taken.
 _LARGEST_SHARD = 2 * CAPACITY // SHARDS
 
@@ -70,20 +72,25 @@ class Mover:
                 return list(found)
 
     def move(self, names: Sequence[bytes], prefer: Prefer | None) -> list[Outcome]:
-        """Move keys; one round trip, and one more for those that are on both sides, if that is decided.
+        """Move keys; one round trip, and two more for those that are on both sides, if that is decided.
+
+        The key that makes way for one from the former prefix stands aside until `keep` or `move_back`.
 
         Args:
             names: what follows the prefix on the server.
             prefer: which of two keys of a name shall stay; neither is touched if left out.
         """
-        outcomes = self._rename("RENAMENX", names, self._source, self._target)
+        outcomes = self._rename(names, self._source, self._target)
         taken = [at for at, each in enumerate(outcomes) if each == "taken"]
         if not taken or prefer is None:
             return outcomes
         some = [names[at] for at in taken]
         decided: list[Outcome]
         if prefer == "former":
-            decided = self._rename("RENAME", some, self._source, self._target)
+            target = self._target
+            self._exchange([("RENAME", target.wire_name(each), _aside(target, each)) for each in some])
+            decided = self._rename(some, self._source, self._target)
+            self.restore([name for name, each in zip(some, decided, strict=True) if each != "moved"])
         else:
             self._sound(*self._exchange([("UNLINK", self._source.wire_name(name)) for name in some]))
             decided = ["dropped" for _ in some]
@@ -92,8 +99,19 @@ class Mover:
         return outcomes
 
     def move_back(self, names: Sequence[bytes]) -> list[Outcome]:
-        """Move keys back to where they came from. One round trip."""
-        return self._rename("RENAMENX", names, self._target, self._source)
+        """Move keys back to where they came from, and put what stood aside in their place."""
+        outcomes = self._rename(names, self._target, self._source)
+        self.restore(names)
+        return outcomes
+
+    def restore(self, names: Sequence[bytes]) -> None:
+        """Put what stood aside in its place, where that is free. One round trip."""
+        target = self._target
+        self._exchange([("RENAMENX", _aside(target, name), target.wire_name(name)) for name in names])
+
+    def keep(self, names: Sequence[bytes]) -> None:
+        """Delete what stood aside for these. One round trip."""
+        self._sound(*self._exchange([("UNLINK", _aside(self._target, name)) for name in names]))
 
     def copy_registry(self) -> None:
         """Add what the source's registry lists to the target's, so that no key is unlisted for a moment."""
@@ -125,10 +143,10 @@ class Mover:
         """Close the connection."""
         self._server.close()
 
-    def _rename(
-        self, word: str, names: Sequence[bytes], source: Namespace, target: Namespace
-    ) -> list[Outcome]:
-        replies = self._exchange([(word, source.wire_name(name), target.wire_name(name)) for name in names])
+    def _rename(self, names: Sequence[bytes], source: Namespace, target: Namespace) -> list[Outcome]:
+        replies = self._exchange(
+            [("RENAMENX", source.wire_name(name), target.wire_name(name)) for name in names]
+        )
         outcomes: list[Outcome] = []
         for reply in replies:
             if isinstance(reply, ResponseError) and "no such key" in str(reply).lower():
@@ -148,6 +166,10 @@ class Mover:
 
     def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         return self._server.exchange(commands) if commands else []
+
+
+def _aside(target: Namespace, name: bytes) -> bytes:
+    return target.wire_name(_ASIDE + name)
 
 
 __all__ = ["Mover", "Outcome", "Prefer"]

@@ -137,8 +137,9 @@ class Moving:
     def run(self, names: dict[bytes, bytes | None]) -> None:
         """Move these, and what appears meanwhile."""
         self._read_journal()
-        self._mover.copy_registry()
         for again in range(_PASSES):
+            # Each time, as the registry goes on being kept by whoever still writes.
+            self._mover.copy_registry()
             before = self.counts["moved"]
             self._pass(names, is_first=not again)
             if self._names.origin == "file" or self.counts["moved"] == before:
@@ -199,15 +200,18 @@ class Moving:
                 self.problems[name] = _TAKEN
             else:
                 self.counts[outcome] += 1
-        return len(moved) - self._read([doubted[name] for name in moved if name in doubted])
+        closed = self._read([doubted[name] for name in moved if name in doubted])
+        if self._prefer == "former":
+            self._mover.keep([name for name in moved if name not in closed])
+        return len(moved) - len(closed)
 
-    def _read(self, owns: list[bytes]) -> int:
-        """Read what was moved, and move back what does not open; return how many."""
+    def _read(self, owns: list[bytes]) -> set[bytes]:
+        """Read what was moved, and move back what does not open; return what stands for that."""
         closed = [name for name in owns if not self._opens([name])] if not self._opens(owns) else []
         stored = [self._names.cover.key(own) for own in closed]
-        for own, outcome in zip(closed, self._mover.move_back(stored), strict=True):
-            self.problems[self._names.cover.key(own)] = _BACK if outcome == "taken" else _CLEAR
-        return len(closed)
+        for name, outcome in zip(stored, self._mover.move_back(stored), strict=True):
+            self.problems[name] = _BACK if outcome == "taken" else _CLEAR
+        return set(stored)
 
     def _opens(self, owns: list[bytes]) -> bool:
         if not owns:
@@ -223,8 +227,12 @@ class Moving:
         owns = list(self._journal.entries)
         for start in range(0, len(owns), _PAGE):
             page = owns[start : start + _PAGE]
+            stored = {own: self._names.cover.key(own) for own in page}
+            # That run may have been killed when a key had made way and the other had not come.
+            self._mover.restore(list(stored.values()))
             for lot in lots(page, self._reader.run(sizes(page))):
-                self._read([own for own in lot if own not in self._takes])
+                closed = self._read([own for own in lot if own not in self._takes])
+                self._mover.keep([stored[own] for own in lot if stored[own] not in closed])
                 self._journal.record("dropped", [(own,) for own in lot])
 
 
