@@ -124,7 +124,8 @@ class Packer:
         name = (first.encode() if isinstance(first, str) else to_bytes(first)).split()
         if not name:
             raise MalformedCommandError("the command", "its name is empty.")
-        words = [*name, *[to_bytes(value) for value in arguments[1:]]]
+        # Asked here too, as most are bytes, and a call takes longer.
+        words = [*name, *[value if type(value) is bytes else to_bytes(value) for value in arguments[1:]]]
         if not self.utf8 and len(arguments) > 1 and len(name) == 1 and has_subcommands(name[0]):
             second = arguments[1]
             words[1] = second.encode() if isinstance(second, str) else words[1]
