@@ -51,7 +51,7 @@ class Outbox:
         plain: list[bytes] = []
         for start in range(0, len(items), MOST_IDS):
             plain += make_ids(self._random.draw(), min(MOST_IDS, len(items) - start), DEFAULT_PRIORITY)
-        if all(type(item) is not Outgoing for item in items):
+        if Outgoing not in set(map(type, items)):
             encoded = self._box.encode(items, plaintext_ok=plaintext_ok)
             envelopes = self._box.seal_all(encoded, plain, pack_head(now_ms, wants_reply=False))
             return [(name, envelope, b"", b"") for name, envelope in zip(plain, envelopes, strict=True)]
