@@ -561,6 +561,22 @@ def test_lost_messages_are_counted(deed: str, place: Place) -> None:
     assert queue.metrics().lost["messages"] == 7
 
 
+def test_indexes_that_outlive_messages_and_ledger_are_cleared(place: Place) -> None:
+    old = place.queue(on_loss=lambda _: None)
+    stuffed(place)
+    old.metrics()
+    place.operator.delete(place.wire("bodies"), place.wire("meta"))
+    losses: list[Any] = []
+    watching = place.queue(on_loss=losses.append)
+    assert watching.receive() is None
+    assert [(loss.missing, loss.is_whole) for loss in losses] == [(7, False)]
+    numbers = watching.metrics()
+    assert not (numbers.ready or numbers.in_flight or numbers.delayed or numbers.dead or numbers.waiting)
+    assert numbers.lost["messages"] == 7 and "ghosts" not in numbers.totals
+    watching.send("afterwards")
+    assert everything(watching) == ["afterwards"] and len(losses) == 1
+
+
 def test_a_part_of_the_messages_may_go(place: Place) -> None:
     queue = stuffed(place)
     bodies = place.wire("bodies")
