@@ -587,6 +587,23 @@ def test_a_part_of_the_messages_may_go(place: Place) -> None:
     assert set(values) == {"b", 1, 2} and queue.metrics().totals["ghosts"] == 1
 
 
+def test_what_the_ledger_does_not_count_is_lost_as_the_docs_say(place: Place) -> None:
+    queue = place.queue()
+    queue.send("a", dedupe="order-1")
+    asked = queue.send("b", reply=True)
+    first, second = queue.receive_many(2)
+    queue.ack(first)
+    queue.reply(second, "done")
+    keys = place.keys()
+    place.operator.delete(*map(place.namespace.wire_name, (*keys.dedupe, *keys.results)))
+    # Losses raise on this queue, and none does.
+    assert not queue.send("a", dedupe="order-1").is_duplicate
+    assert queue.send("a", dedupe="order-1").is_duplicate
+    with pytest.raises(ResultLostError):
+        asked.result(timeout=0)
+    assert not queue.metrics().lost and everything(queue) == ["a"]
+
+
 def test_a_whole_queue_may_go(place: Place) -> None:
     queue = stuffed(place)
     losses: list[Any] = []

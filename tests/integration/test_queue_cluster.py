@@ -166,6 +166,12 @@ def test_a_failover_in_the_middle_of_the_work(small_cluster: ClusterTopology, de
     place = Place(f"redis+cluster://127.0.0.1:{cluster.nodes[0].port}", None, is_async=False)
     primary = cluster.owner(place.wire("meta", "load"))
     replica = cluster.add_replica(primary)
+    # A client that knows the cluster as it was, and hears nothing of the failover.
+    late = Place(place.url, None, is_async=True)
+    late.namespace = place.namespace
+    queue = late.queue("load")
+    queue.send(-1)
+    queue.ack(queue.receive())
     with Load(place) as load:
         load.goes_on()
         if deed == "hand over":
@@ -174,6 +180,9 @@ def test_a_failover_in_the_middle_of_the_work(small_cluster: ClusterTopology, de
             primary.kill()
         wait_for("the failover", lambda: replica.operator().info("replication")["role"] == "master", 60)
         load.goes_on()
+    queue.send(-1)
+    queue.ack(queue.receive(wait=30))
+    late.close()
     place.close()
     counts = {value: load.handled.count(value) for value in set(load.handled)}
     doubled = [value for value, count in counts.items() if count > 1]
