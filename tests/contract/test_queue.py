@@ -123,10 +123,14 @@ def test_release_retry_bury_and_redrive(place: Place) -> None:
     again.bury("not now; see #7")
     assert queue.peek("dead")[0].why == "not_now_see_7"
     assert queue.drop_dead(ids=[again.id]) == 1 and queue.redrive() == 0
+    patient = place.queue(max_deliveries=2, retry_delay=60.0)
+    patient.send("b")
+    patient.retry(patient.receive())
+    assert patient.receive() is None and patient.metrics().delayed == 1
+    patient.purge()
     queue.send("b")
     queue.retry(queue.receive())
-    assert queue.receive() is None and queue.metrics().delayed == 1
-    later = queue.receive(wait=5)
+    later = queue.receive(wait=30)
     assert later.value == "b" and later.deliveries == 2
     assert queue.give_back([later]) == []
     assert queue.receive().deliveries == 2, "giving back does not count"
