@@ -104,6 +104,23 @@ def test_one_who_waits_is_woken(cluster: ClusterTopology) -> None:
     place.close()
 
 
+def test_a_slot_that_has_moved_is_followed(cluster: ClusterTopology, place: Place) -> None:
+    queue = place.queue()
+    # The client knows the cluster before anything of it changes.
+    assert queue.touch() == 0
+    source = cluster.owner(place.wire("meta"))
+    target = next(node for node in cluster.nodes if node is not source)
+    slot = place.operator.keyslot(place.wire("meta"))
+    identity = target.operator().execute_command("CLUSTER MYID")
+    for node in (target, source, *cluster.nodes):
+        node.operator().execute_command("CLUSTER SETSLOT", slot, "NODE", identity)
+    queue.send("a")
+    got = queue.receive_many(5)
+    assert [each.value for each in got] == ["a"]
+    assert queue.ack_many(got) == [] and not queue.metrics().lost
+    assert target.operator().exists(place.wire("meta"))
+
+
 class Load:
     """A sender and a worker that go on through whatever happens, and their accounts."""
 
