@@ -141,6 +141,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop`, or until there is nothing more with ``drain``."""
+        self._hands = []
         finished = threading.Event()
         beat = threading.Thread(target=self._beat, args=(finished,), name="tenantkv-heartbeat", daemon=True)
         beat.start()
@@ -271,6 +272,7 @@ class AsyncWorker:
 
     async def run(self) -> None:
         """Work until `stop`, or until there is nothing more with ``drain``."""
+        self._hands = []
         beat = asyncio.create_task(self._beat())
         try:
             await asyncio.gather(*(self._work() for _ in range(self._concurrency)))
