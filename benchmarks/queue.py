@@ -180,7 +180,7 @@ Contestant = contextlib.AbstractContextManager[Callable[[], object]]
 
 def _peers() -> Iterator[tuple[str, Callable[[str, int], Contestant]]]:
     yield "tenantkv", _tenantkv
-    yield "tenantkv, worker that prefetches 20", partial(_tenantkv, prefetch=20)
+    yield "tenantkv, prefetch=1", partial(_tenantkv, prefetch=1)
     yield "tenantkv, batches and prefetch", _prefetching
     yield "tenantkv asyncio", _tenantkv_asyncio
     for name, make in (("rq", _rq), ("huey", _huey), ("saq", _saq), ("arq", _arq)):
@@ -191,7 +191,7 @@ def _peers() -> Iterator[tuple[str, Callable[[str, int], Contestant]]]:
 
 
 @contextlib.contextmanager
-def _tenantkv(url: str, amount: int, prefetch: int = 1) -> Iterator[Callable[[], object]]:
+def _tenantkv(url: str, amount: int, prefetch: int | None = None) -> Iterator[Callable[[], object]]:
     kv = tenantkv.connect(url, namespace=Namespace(Keyring.generate(os.urandom(96))))
     queue = Queue(kv, "bench")
 

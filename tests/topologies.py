@@ -20,6 +20,12 @@ _REPLICATION = {
     "repl-ping-replica-period": "1",
 }
 
+_CLUSTER = {
+    "cluster-enabled": "yes",
+    "cluster-config-file": "nodes.conf",
+    "cluster-node-timeout": "2000",
+}
+
 
 @dataclass
 class Topology:
@@ -112,6 +118,26 @@ class ClusterTopology(Topology):
     def addresses(self) -> list[tuple[str, int]]:
         return [("127.0.0.1", node.port) for node in self.nodes]
 
+    def owner(self, wire: bytes) -> RealServer:
+        """Return the primary, of those at the start, that a key belongs to."""
+        slot = int(self.nodes[0].operator().execute_command("CLUSTER KEYSLOT", wire))
+        ends = [16384 * (number + 1) // len(self.nodes) for number in range(len(self.nodes))]
+        return next(node for node, end in zip(self.nodes, ends, strict=True) if slot < end)
+
+    def add_replica(self, primary: RealServer) -> RealServer:
+        """Start a replica of a node; return when it has the node's data and all others know it."""
+        config = {**_CLUSTER, **_REPLICATION}
+        replica = start_tcp(primary.profile, binary=newest_redis(), extra_config=config, span=10000)
+        self.servers = [*self.servers, replica]
+        operator = replica.operator()
+        operator.execute_command("CLUSTER MEET", "127.0.0.1", primary.port)
+        known = len(self.servers)
+        wait_until("the replica to join", lambda: all(_joined(node, known) for node in self.servers))
+        identity = primary.operator().execute_command("CLUSTER MYID")
+        operator.execute_command("CLUSTER REPLICATE", identity)
+        wait_until("replication", lambda: operator.info("replication")["master_link_status"] == "up")
+        return replica
+
     def dump_keys(self) -> set[bytes]:
         """Return the wire names of all keys on all nodes."""
         return set().union(*(node.dump_keys() for node in self.nodes))
@@ -147,15 +173,10 @@ def start_sentinel(
 def start_cluster(profile: str | None = None, *, size: int = 3, binary: str | None = None) -> ClusterTopology:
     """Start a cluster of ``size`` primaries; return when all of them find it complete."""
     binary = binary or newest_redis()
-    config = {
-        "cluster-enabled": "yes",
-        "cluster-config-file": "nodes.conf",
-        "cluster-node-timeout": "2000",
-    }
     nodes: list[RealServer] = []
     try:
         for _ in range(size):
-            nodes.append(start_tcp(profile, binary=binary, extra_config=config, span=10000))
+            nodes.append(start_tcp(profile, binary=binary, extra_config=_CLUSTER, span=10000))
         for number, node in enumerate(nodes):
             slots = range(16384 * number // size, 16384 * (number + 1) // size)
             node.operator().execute_command("CLUSTER ADDSLOTS", *slots)

@@ -6,6 +6,7 @@ Pure. The header is in clear and anybody can write one, so what reads it alone s
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from tenantkv.errors import ConfigurationError
@@ -108,6 +109,14 @@ class Form:
         if field:
             return head + _LENGTH(len(name)) + name + _LENGTH(len(field)) + field
         return head + _LENGTH(len(name)) + name + _NO_FIELD
+
+    def associate_many(self, kind: Kind, name: bytes, fields: Sequence[bytes]) -> list[bytes]:
+        """Return what `associate` returns for each field."""
+        head = self.associate(kind, name, b"")[: -len(_NO_FIELD)]
+        if any(type(field) is not bytes for field in fields):
+            return [self.associate(kind, name, field) for field in fields]
+        lengths = {length: head + _LENGTH(length) for length in set(map(len, fields))}
+        return [lengths[len(field)] + field for field in fields]
 
 
 def _check_place(kind: Kind, name: object, field: object) -> tuple[bytes, bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
@@ -96,6 +96,14 @@ class LiveSealer:
             self._look()
         return self.sealer.seal(value, kind=kind, name=name, field=field, expires=expires, compress=compress)
 
+    def seal_many(
+        self, values: Sequence[bytes], *, kind: Kind, name: bytes, fields: Sequence[bytes]
+    ) -> list[bytes]:
+        """See `Sealer.seal_many`."""
+        if self._monotonic() >= self._refresh_at:
+            self._look()
+        return self.sealer.seal_many(values, kind=kind, name=name, fields=fields)
+
     def seal_member(self, value: bytes, *, kind: Kind, name: bytes, field: bytes = b"") -> bytes:
         """See `Sealer.seal_member`."""
         if self._monotonic() >= self._refresh_at:
@@ -110,6 +118,12 @@ class LiveSealer:
             if not self._follow(self._reloader.reload()):
                 raise
         return self.sealer.open(blob, kind=kind, name=name, field=field)
+
+    def open_many(
+        self, blobs: Sequence[bytes], *, kind: Kind, name: bytes, fields: Sequence[bytes]
+    ) -> list[bytes | None]:
+        """See `Sealer.open_many`."""
+        return self.sealer.open_many(blobs, kind=kind, name=name, fields=fields)
 
     def is_outdated(self, blob: bytes) -> bool:
         """See `Sealer.is_outdated`."""

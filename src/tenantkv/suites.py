@@ -20,7 +20,7 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 
@@ -56,6 +56,16 @@ class Suite(Protocol):
         """Return the body of an envelope of at least the shortest length; ``None`` if not authentic."""
         ...
 
+    def seal_many(
+        self, header: bytes, bodies: Sequence[bytes], associated: Sequence[bytes], entropy: Entropy
+    ) -> list[bytes]:
+        """Return the envelopes of bodies, each bound to its own associated data."""
+        ...
+
+    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
+        """Return what `open` returns for each."""
+        ...
+
 
 class _Keyed:
     """Holds key material, and so is neither shown nor pickled."""
@@ -87,6 +97,17 @@ class Xaes(_Keyed):
         """Return the body, or ``None``."""
         return self._aead.decrypt(blob[HEADER_BYTES:_SEALED_FROM], blob[_SEALED_FROM:], associated)
 
+    def seal_many(
+        self, header: bytes, bodies: Sequence[bytes], associated: Sequence[bytes], entropy: Entropy
+    ) -> list[bytes]:
+        """Return the envelopes of bodies, whose nonces are counted up from a random one."""
+        return self._aead.encrypt_many(header, entropy(NONCE_BYTES), bodies, associated)
+
+    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
+        """Return what `open` returns for each."""
+        nonces = [blob[HEADER_BYTES:_SEALED_FROM] for blob in blobs]
+        return self._aead.decrypt_many(nonces, [blob[_SEALED_FROM:] for blob in blobs], associated)
+
 
 class Siv(_Keyed):
     """Seals without a nonce: equal values in equal places look equal, and tell that much."""
@@ -117,6 +138,16 @@ class Siv(_Keyed):
             return self._aead.decrypt(sealed, [associated])
         except self._invalid:
             return None
+
+    def seal_many(
+        self, header: bytes, bodies: Sequence[bytes], associated: Sequence[bytes], entropy: Entropy
+    ) -> list[bytes]:
+        """Return what `seal` returns for each."""
+        return [self.seal(header, *each, entropy) for each in zip(bodies, associated, strict=True)]
+
+    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
+        """Return what `open` returns for each."""
+        return [self.open(*each) for each in zip(blobs, associated, strict=True)]
 
 
 class _EmptySiv(_Keyed):
@@ -174,6 +205,22 @@ class Sign(_Keyed):
         body, tag = blob[_SIGNED_FROM:], blob[HEADER_BYTES:_SIGNED_FROM]
         return body if compare_digest(self._tag(body, associated), tag) else None
 
+    def seal_many(
+        self, header: bytes, bodies: Sequence[bytes], associated: Sequence[bytes], entropy: Entropy
+    ) -> list[bytes]:
+        """Return what `seal` returns for each."""
+        tags = self._tags(bodies, associated)
+        return [header + tag + body for tag, body in zip(tags, bodies, strict=True)]
+
+    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
+        """Return what `open` returns for each."""
+        bodies = [blob[_SIGNED_FROM:] for blob in blobs]
+        tags = self._tags(bodies, associated)
+        return [
+            body if compare_digest(blob[HEADER_BYTES:_SIGNED_FROM], tag) else None
+            for body, blob, tag in zip(bodies, blobs, tags, strict=True)
+        ]
+
     def _tag(self, body: bytes, associated: bytes) -> bytes:
         idle = self._idle
         try:
@@ -186,6 +233,16 @@ class Sign(_Keyed):
         context.update(associated)
         context.update(body)
         return context.finalize()[:TAG_BYTES]
+
+    def _tags(self, bodies: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes]:
+        keyed = self._new()
+        tags: list[bytes] = []
+        for body, vouched in zip(bodies, associated, strict=True):
+            context = keyed.copy()
+            context.update(vouched)
+            context.update(body)
+            tags.append(context.finalize()[:TAG_BYTES])
+        return tags
 
 
 MAKERS: dict[SuiteName, Callable[[Key], Suite]] = {"xaes": Xaes, "siv": Siv, "sign": Sign}

@@ -123,10 +123,14 @@ def test_release_retry_bury_and_redrive(place: Place) -> None:
     again.bury("not now; see #7")
     assert queue.peek("dead")[0].why == "not_now_see_7"
     assert queue.drop_dead(ids=[again.id]) == 1 and queue.redrive() == 0
+    patient = place.queue(max_deliveries=2, retry_delay=60.0)
+    patient.send("b")
+    patient.retry(patient.receive())
+    assert patient.receive() is None and patient.metrics().delayed == 1
+    patient.purge()
     queue.send("b")
     queue.retry(queue.receive())
-    assert queue.receive() is None and queue.metrics().delayed == 1
-    later = queue.receive(wait=5)
+    later = queue.receive(wait=30)
     assert later.value == "b" and later.deliveries == 2
     assert queue.give_back([later]) == []
     assert queue.receive().deliveries == 2, "giving back does not count"
@@ -561,6 +565,22 @@ def test_lost_messages_are_counted(deed: str, place: Place) -> None:
     assert queue.metrics().lost["messages"] == 7
 
 
+def test_indexes_that_outlive_messages_and_ledger_are_cleared(place: Place) -> None:
+    old = place.queue(on_loss=lambda _: None)
+    stuffed(place)
+    old.metrics()
+    place.operator.delete(place.wire("bodies"), place.wire("meta"))
+    losses: list[Any] = []
+    watching = place.queue(on_loss=losses.append)
+    assert watching.receive() is None
+    assert [(loss.missing, loss.is_whole) for loss in losses] == [(7, False)]
+    numbers = watching.metrics()
+    assert not (numbers.ready or numbers.in_flight or numbers.delayed or numbers.dead or numbers.waiting)
+    assert numbers.lost["messages"] == 7 and "ghosts" not in numbers.totals
+    watching.send("afterwards")
+    assert everything(watching) == ["afterwards"] and len(losses) == 1
+
+
 def test_a_part_of_the_messages_may_go(place: Place) -> None:
     queue = stuffed(place)
     bodies = place.wire("bodies")
@@ -569,6 +589,23 @@ def test_a_part_of_the_messages_may_go(place: Place) -> None:
     with pytest.warns(QueueLossWarning, match="1 messages are known to be missing"):
         values = everything(queue)
     assert set(values) == {"b", 1, 2} and queue.metrics().totals["ghosts"] == 1
+
+
+def test_what_the_ledger_does_not_count_is_lost_as_the_docs_say(place: Place) -> None:
+    queue = place.queue()
+    queue.send("a", dedupe="order-1")
+    asked = queue.send("b", reply=True)
+    first, second = queue.receive_many(2)
+    queue.ack(first)
+    queue.reply(second, "done")
+    keys = place.keys()
+    place.operator.delete(*map(place.namespace.wire_name, (*keys.dedupe, *keys.results)))
+    # Losses raise on this queue, and none does.
+    assert not queue.send("a", dedupe="order-1").is_duplicate
+    assert queue.send("a", dedupe="order-1").is_duplicate
+    with pytest.raises(ResultLostError):
+        asked.result(timeout=0)
+    assert not queue.metrics().lost and everything(queue) == ["a"]
 
 
 def test_a_whole_queue_may_go(place: Place) -> None:

@@ -37,8 +37,8 @@ def queue_of(place: Neighbourhood, **options: Any) -> Queue:
     return Queue(place.kv, "work", on_loss="raise", **options)
 
 
-@pytest.mark.parametrize("prefetch", [1, 7])
-def test_threads_handle_everything_once(place: Neighbourhood, prefetch: int) -> None:
+@pytest.mark.parametrize("prefetch", [1, 7, None])
+def test_threads_handle_everything_once(place: Neighbourhood, prefetch: int | None) -> None:
     queue = queue_of(place)
     queue.send_many(range(200))
     handled: list[int] = []
@@ -113,6 +113,51 @@ def test_a_heartbeat_keeps_a_long_running_message(place: Neighbourhood) -> None:
 
     Worker(queue, handle, drain=True).run()
     assert seen == [1] and "timed_out" not in queue.metrics().totals
+
+
+def test_what_was_fetched_ahead_does_not_wait_behind_a_slow_one(place: Neighbourhood) -> None:
+    queue = queue_of(place)
+    queue.send_many(["quick", "slow", "behind", "far behind"])
+    others: list[Any] = []
+
+    def handle(message: Any) -> None:
+        if message.value == "slow":
+            # The heartbeat gives back what is behind, as if never delivered, and ends what is done.
+            while len(others) < 2:
+                others.extend(queue.receive_many(2, wait=30))
+            wait_for("the acknowledgement", lambda: queue.metrics().totals.get("acknowledged") == 1)
+
+    worker = Worker(queue, handle, drain=True, prefetch=4, heartbeat=0.1)
+    worker.run()
+    assert [each.value for each in others] == ["behind", "far behind"]
+    assert {each.deliveries for each in others} == {1}
+    assert worker.tally.done == 2 and worker.tally.lost == 0
+    queue.ack_many(others)
+    totals = queue.metrics().totals
+    assert totals["acknowledged"] == 4 and "timed_out" not in totals
+
+
+def test_the_asyncio_worker_gives_back_in_the_same_way(place: Neighbourhood) -> None:
+    async def main() -> tuple[list[Any], Any]:
+        kv = tenantkv.asyncio.connect(place.server.url, namespace=place.namespace)
+        queue = AsyncQueue(kv, "work", on_loss="raise")
+        await queue.send_many(["slow", "behind"])
+        others: list[Any] = []
+
+        async def handle(message: Any) -> None:
+            while not others:
+                others.extend(await queue.receive_many(1, wait=30))
+
+        worker = AsyncWorker(queue, handle, drain=True, prefetch=2, heartbeat=0.1)
+        await worker.run()
+        await queue.ack_many(others)
+        totals = (await queue.metrics()).totals
+        await kv.aclose()
+        return others, totals
+
+    others, totals = asyncio.run(main())
+    assert [(each.value, each.deliveries) for each in others] == [("behind", 1)]
+    assert totals["acknowledged"] == 2 and "timed_out" not in totals
 
 
 def test_a_worker_survives_lost_connections(place: Neighbourhood) -> None:

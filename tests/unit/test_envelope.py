@@ -271,6 +271,81 @@ class TestRoundTrip:
         assert wrong == []
 
 
+class TestMany:
+    VALUES = (b"one", b"", os.urandom(2000), b"four", b"five")
+    FIELDS = (b"a", b"bb", b"c", b"", b"eeeee")
+
+    @pytest.mark.parametrize("mode", ["seal", "sign"])
+    def test_each_is_what_it_is_alone(self, mode: Mode) -> None:
+        box = sealer(mode=mode)
+        place: dict[str, Any] = {"kind": "queue", "name": b"n"}
+        sealed = box.seal_many(self.VALUES, fields=self.FIELDS, **place)
+        alone = [
+            box.open(blob, field=field, **place) for blob, field in zip(sealed, self.FIELDS, strict=True)
+        ]
+        assert tuple(alone) == self.VALUES
+        again = [
+            box.seal(value, field=field, **place)
+            for value, field in zip(self.VALUES, self.FIELDS, strict=True)
+        ]
+        for lot in (sealed, again):
+            assert tuple(box.open_many(lot, fields=self.FIELDS, **place)) == self.VALUES
+        code = second.SIGN if mode == "sign" else second.XAES
+        assert all(blob[1] == code for blob in sealed)
+
+    def test_the_second_implementation_agrees(self) -> None:
+        secret = RING.primary.secret
+        sealed = sealer().seal_many(self.VALUES, kind="queue", name=b"n", fields=self.FIELDS)
+        for blob, value, field in zip(sealed, self.VALUES, self.FIELDS, strict=True):
+            options: dict[str, Any] = {"kind": "queue", "name": b"n", "field": field}
+            assert second.seal(secret, second.XAES, value, nonce=blob[7:31], **options) == blob
+
+    def test_nonces_of_a_batch_are_counted_up_and_those_of_two_are_not_alike(self) -> None:
+        ends = bytes(12) + b"\xff" * 12
+        box = Sealer(RING, entropy=lambda length: ends[:length], clock=lambda: NOW)
+        sealed = box.seal_many([b""] * 3, kind="queue", name=b"n", fields=[b""] * 3)
+        counts = [b"\xff" * 12, bytes(12), bytes(11) + b"\1"]
+        assert [blob[7:31] for blob in sealed] == [bytes(12) + count for count in counts]
+        lots = [
+            sealer().seal_many([b""] * 500, kind="queue", name=b"n", fields=[b""] * 500) for _ in range(20)
+        ]
+        assert len({blob[7:31] for lot in lots for blob in lot}) == 10_000
+        assert len({lot[0][7:19] for lot in lots}) == 20
+
+    @pytest.mark.parametrize("mode", ["seal", "sign"])
+    def test_nothing_that_does_not_open_alone_opens_among_others(self, mode: Mode) -> None:
+        box = sealer(mode=mode, suites=EVERY_SUITE)
+        place: dict[str, Any] = {"kind": "queue", "name": b"n"}
+        fields = [b"%d" % at for at in range(4)]
+        good = box.seal_many([b"v"] * 4, fields=fields, **place)
+        assert box.open(good[0], field=fields[0], **place) == b"v"
+        for at in (1, 2, 3, 7, 12, 20, len(good[1]) - 1):
+            changed = bytearray(good[1])
+            changed[at] ^= 1
+            found = box.open_many([good[0], bytes(changed), *good[2:]], fields=fields, **place)
+            assert found[1] is None and set(found) <= {None, b"v"}
+        for wrong in (good[0], good[1][:-1], good[1][:7], b"", b"plain text of somebody"):
+            assert box.open_many([good[0], wrong, *good[2:]], fields=fields, **place)[1] is None
+        for elsewhere in ({"kind": "kv", "name": b"n"}, {"kind": "queue", "name": b"m"}):
+            assert box.open_many(good, fields=fields, **elsewhere) == [None] * 4  # type: ignore[arg-type]
+        assert box.open_many([], fields=[], **place) == []
+
+    def test_what_expires_is_left_to_the_usual_way(self) -> None:
+        box = sealer()
+        blob = box.seal(b"v", kind="queue", name=b"n", expires=NOW + 60)
+        assert box.open(blob, kind="queue", name=b"n") == b"v"
+        assert box.open_many([blob], kind="queue", name=b"n", fields=[b""]) == [None]
+
+    def test_bad_input_is_refused_as_alone(self) -> None:
+        with pytest.raises(SealError):
+            sealer(largest_bytes=10).seal_many([b"v", bytes(11)], kind="queue", name=b"n", fields=[b"", b""])
+        for value, name, field in (("text", b"n", b""), (b"v", "n", b""), (b"v", b"n", "f")):
+            with pytest.raises((SealError, ConfigurationError)):
+                sealer().seal_many([value], kind="queue", name=name, fields=[field])  # type: ignore[list-item,arg-type]
+        with pytest.raises(ValueError, match="zip"):
+            sealer().seal_many([b"v"], kind="queue", name=b"n", fields=[])
+
+
 class TestTampering:
     @pytest.mark.parametrize("suite", EVERY_SUITE)
     @pytest.mark.parametrize(

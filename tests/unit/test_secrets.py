@@ -406,6 +406,18 @@ class TestPolicy:
             with pytest.raises(TypeError, match="reason"):
                 policy.check(b"x", command="SET", plaintext_ok=no_reason)
 
+    def test_several_at_once_are_judged_as_each_is(self) -> None:
+        policy = Policy(Detector(own=OWN))
+        policy.check_many([b"a", b"b", b"c"], command="send", plaintext_ok="for the tests")
+        assert policy.counters()["excused"] == {"for the tests": 3}
+        for reason in (None, "why not"):
+            with pytest.raises(PlaintextRefusedError, match="own-keyring"):
+                policy.check_many([b"a", b"<" + OWN[1] + b">", b"c"], command="send", plaintext_ok=reason)
+        with pytest.raises(PlaintextRefusedError, match="github"):
+            policy.check_many([b"a", github_token().encode()], command="send")
+        half = len(OWN[1]) // 2
+        policy.check_many([OWN[1][:half], OWN[1][half:]], command="send", plaintext_ok="two halves")
+
     def test_an_unknown_mode(self) -> None:
         mode: Any = "on"
         with pytest.raises(ConfigurationError, match="refuse, warn, off"):

@@ -40,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-c", "--concurrency", metavar="N", type=int, default=1, help="how many messages at the same time"
     )
     parser.add_argument(
-        "-p", "--prefetch", metavar="N", type=int, default=1, help="how many messages to fetch at a time"
+        "-p",
+        "--prefetch",
+        metavar="N",
+        type=int,
+        help="how many messages to fetch at a time; by default 0.05 seconds of work, one to 20",
     )
     parser.add_argument("--drain", action="store_true", help="end when there is nothing more to receive")
     parser.add_argument("-v", "--verbose", action="store_true", help="log to standard error")

@@ -63,8 +63,11 @@ class Packer:
                 return self._pack_single(arguments, rule, namespace.wire_prefix), rule
             if rule.only_keys and len(arguments) > rule.min_args:
                 return self._pack_keys(arguments, rule, namespace.wire_prefix), rule
+        if type(arguments[0]) is OwnCommand:
+            rule = arguments[0].rule
+            return self._pack_own(arguments, rule, namespace.wire_prefix), rule
         words = self.words(arguments)
-        rule = arguments[0].rule if type(arguments[0]) is OwnCommand else find_rule(words)
+        rule = find_rule(words)
         return pack_words(rewrite(words, rule, namespace)), rule
 
     def _pack_single(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
@@ -92,6 +95,16 @@ class Packer:
                 return b"%b$%d\r\n%b\r\n" % (head, len(value), value)
             return [b"%b$%d\r\n" % (head, len(value)), value, b"\r\n"]
         return _bulk([head], [self.to_bytes(value) for value in arguments[2:]])
+
+    def _pack_own(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
+        """A script of tenantkv's own: its name, the script, how many keys, the keys, and values."""
+        to_bytes = self.to_bytes
+        words = [value if type(value) is bytes else to_bytes(value) for value in arguments]
+        last = 3 + int(words[2])
+        if last > len(words):
+            raise too_few(rule, arguments)
+        words[3:last] = [prefix + key for key in words[3:last]]
+        return pack_words(words)
 
     def _pack_keys(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
         """Nothing but keys behind the command's name."""
@@ -124,7 +137,8 @@ class Packer:
         name = (first.encode() if isinstance(first, str) else to_bytes(first)).split()
         if not name:
             raise MalformedCommandError("the command", "its name is empty.")
-        words = [*name, *[to_bytes(value) for value in arguments[1:]]]
+        # Asked here too, as most are bytes, and a call takes longer.
+        words = [*name, *[value if type(value) is bytes else to_bytes(value) for value in arguments[1:]]]
         if not self.utf8 and len(arguments) > 1 and len(name) == 1 and has_subcommands(name[0]):
             second = arguments[1]
             words[1] = second.encode() if isinstance(second, str) else words[1]

@@ -18,9 +18,9 @@ Pure: randomness and the clock come in as arguments.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PLAIN_LENGTH = 17
 RANDOM_BYTES = 9
@@ -31,6 +31,7 @@ DEFAULT_PRIORITY = 4
 _HEAD = struct.Struct("<BQ")
 HEAD_BYTES = _HEAD.size
 _REPLY = 1
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 _GROUP_CHARACTERS = 16
 
 
@@ -42,7 +43,7 @@ def make_ids(entropy: bytes, count: int, priority: int) -> list[bytes]:
         count: at most `MOST_IDS`.
         priority: 9 to 0.
     """
-    start = b"%d%b" % (priority, base64.urlsafe_b64encode(entropy))
+    start = b"%d%b" % (priority, binascii.b2a_base64(entropy, newline=False).translate(_URLSAFE))
     return [b"%b%04d" % (start, at) for at in range(count)]
 
 
@@ -61,8 +62,7 @@ def extend_id(plain: bytes, *, expires_ms: int | None, group: bytes | None) -> b
     return plain
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What stands in front of a message's value."""
 
     wants_reply: bool

@@ -97,40 +97,25 @@ class QueueCore:
         self._bounds = ops.Bounds(
             settings.max_messages, settings.overflow, int(settings.dedupe_window * 1000)
         )
-        self._retention_ms = int(settings.retention * 1000)
+        limits = (int(settings.retention * 1000), settings.max_dead, settings.max_deliveries)
+        self._limits = tuple(b"%d" % limit for limit in limits)
 
     # What requests begin with
 
     def _heads(self, lane: Lane) -> ops.Heads:
-        settings, retention_ms = self.settings, self._retention_ms
-
         def head() -> tuple[Argument, ...]:
             lane.number += 1
             if self._fresh == self.watch.incarnation:
                 # A queue that is lost gets another identity than the one that clients knew.
                 self._fresh = os.urandom(9).hex().encode()
-            return (
-                self._fresh,
-                lane.id,
-                lane.number,
-                retention_ms,
-                settings.max_dead,
-                settings.max_deliveries,
-            )
+            return (self._fresh, lane.id, lane.number, *self._limits)
 
         return head
 
     @property
     def no_lane(self) -> tuple[Argument, ...]:
         """The head of requests that may be repeated without being told."""
-        return (
-            os.urandom(9).hex(),
-            "",
-            0,
-            self._retention_ms,
-            self.settings.max_dead,
-            self.settings.max_deliveries,
-        )
+        return (os.urandom(9).hex(), "", 0, *self._limits)
 
     def waiting(self, wait: float | None) -> ops.Waiting | None:
         """Return how to wait so long; ``None`` for ever, 0 not at all."""
@@ -227,11 +212,12 @@ class QueueCore:
         """Return the messages that open, and what to do with the others."""
         messages: list[Any] = []
         damaged: list[tuple[bytes, int, str, Argument]] = []
-        flat, make, owner, receipt = got.messages, self._make_message, self._owner, got.receipt
-        for at in range(0, len(flat), 3):
-            message_id, envelope, returns = flat[at : at + 3]
+        make, owner, receipt, flat = self._make_message, self._owner, got.receipt, got.messages
+        ids, envelopes, returns = flat[::3], flat[1::3], flat[2::3]
+        opened = self.box.open_many(envelopes, ids)
+        for message_id, envelope, times, found in zip(ids, envelopes, returns, opened, strict=True):
             try:
-                head, value = self.box.open(envelope, message_id)
+                head, value = found or self.box.open(envelope, message_id)
             except UnknownKeyError:
                 damaged.append((message_id, receipt, "release", _UNKNOWN_KEY_DELAY_MS))
             except OpenError:
@@ -241,7 +227,7 @@ class QueueCore:
                 self.unreadable += 1
                 damaged.append((message_id, receipt, "bury", "undecodable"))
             else:
-                deliveries = 1 if returns == b"0" else 1 + returned(returns)
+                deliveries = 1 if times == b"0" else 1 + returned(times)
                 messages.append(
                     make(owner, message_id, receipt, value, head.sent_ms / 1000, deliveries, head.wants_reply)
                 )
@@ -298,7 +284,7 @@ class QueueCore:
         keep_ms = int(seconds(keep, "keep", least=1.0) * 1000)
         (held,) = self._held([message])
         now_ms = int(time.time() * 1000)
-        envelope = self.box.seal_result(result, held.id.encode(), now_ms)
+        envelope = self.box.seal_result(result, held.wire_id, now_ms)
         lane = self._lanes.take()
         try:
             report, was_held = yield from ops.reply(
@@ -349,13 +335,13 @@ class QueueCore:
 
     def _held(self, messages: Iterable[BaseMessage]) -> list[BaseMessage]:
         """Return messages, each once, refusing those of another queue."""
-        held: dict[tuple[str, int], BaseMessage] = {}
+        held: dict[ops.Held, BaseMessage] = {}
         stem = self.keys.stem
         for message in messages:
             # The keys tell the namespace too; clients of one namespace may differ in how they protect it.
             if not isinstance(message, BaseMessage) or message.queue.core.keys.stem != stem:
                 raise StaleReceiptError("this is no message that was received from this queue", self.name)
-            held[message.id, message.receipt] = message
+            held[message.wire_id, message.receipt] = message
         return list(held.values())
 
     def _stale(self) -> StaleReceiptError:
@@ -373,7 +359,7 @@ def returned(text: bytes) -> int:
 
 
 def _held(message: BaseMessage) -> ops.Held:
-    return message.id.encode(), message.receipt
+    return message.wire_id, message.receipt
 
 
 def _mark(messages: Sequence[BaseMessage], stale: Sequence[int], state: str = "done") -> list[BaseMessage]:

@@ -77,7 +77,6 @@ class BaseMessage:
 
     Attributes:
         value: what was sent.
-        id: the message's.
         receipt: the number of this delivery, of no meaning elsewhere.
         deliveries: how often it was delivered, this time included.
         sent_at: when it was sent, in Unix seconds by the sender's clock.
@@ -87,7 +86,6 @@ class BaseMessage:
 
     __slots__ = (
         "deliveries",
-        "id",
         "queue",
         "receipt",
         "receiver",
@@ -95,6 +93,7 @@ class BaseMessage:
         "state",
         "value",
         "wants_reply",
+        "wire_id",
     )
 
     def __init__(
@@ -108,7 +107,8 @@ class BaseMessage:
         wants_reply: bool,
     ) -> None:
         self.queue = queue
-        self.id = message_id.decode()
+        #: The id as the server has it.
+        self.wire_id = message_id
         self.receipt = receipt
         self.value = value
         self.sent_at = sent_at
@@ -119,9 +119,14 @@ class BaseMessage:
         self.receiver: Any = None
 
     @property
+    def id(self) -> str:
+        """The message's."""
+        return self.wire_id.decode()
+
+    @property
     def priority(self) -> int:
         """From 9, sooner than others, to 0."""
-        return priority_of(self.id.encode())
+        return priority_of(self.wire_id)
 
     def __repr__(self) -> str:
         # Without the value, which may be secret.

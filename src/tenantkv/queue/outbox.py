@@ -51,12 +51,12 @@ class Outbox:
         plain: list[bytes] = []
         for start in range(0, len(items), MOST_IDS):
             plain += make_ids(self._random.draw(), min(MOST_IDS, len(items) - start), DEFAULT_PRIORITY)
-        if all(type(item) is not Outgoing for item in items):
-            encoded = [self._box.encode(item, plaintext_ok=plaintext_ok) for item in items]
+        if Outgoing not in set(map(type, items)):
+            encoded = self._box.encode(items, plaintext_ok=plaintext_ok)
             envelopes = self._box.seal_all(encoded, plain, pack_head(now_ms, wants_reply=False))
             return [(name, envelope, b"", b"") for name, envelope in zip(plain, envelopes, strict=True)]
         given = [item if type(item) is Outgoing else Outgoing(item) for item in items]
-        encoded = [self._box.encode(item.value, plaintext_ok=plaintext_ok) for item in given]
+        encoded = self._box.encode([item.value for item in given], plaintext_ok=plaintext_ok)
         return [
             self._entry(item, data, is_sealed, message_id, now_ms)
             for item, (data, is_sealed), message_id in zip(given, encoded, plain, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tenantkv.codec import decode, encode
@@ -52,14 +52,21 @@ class ValueBox:
         self._sealing = sealer_of(namespace)
         self._signing = sealer_of(namespace, mode="sign")
 
-    def encode(self, value: Any, *, plaintext_ok: str | None = None) -> tuple[bytes, bool]:
-        """Return a value's bytes, and whether it has to be sealed.
+    def encode(self, values: Iterable[Any], *, plaintext_ok: str | None = None) -> list[tuple[bytes, bool]]:
+        """Return the bytes of each value, and whether it has to be sealed.
 
         Raises:
-            CodecError: it cannot be encoded.
-            ConfigurationError: it is too long.
-            PlaintextRefusedError: it looks like a secret and would be readable.
+            CodecError: one cannot be encoded.
+            ConfigurationError: one is too long.
+            PlaintextRefusedError: one looks like a secret and would be readable.
         """
+        encoded = [self._encode(value) for value in values]
+        if self._policy is not None:
+            readable = [data[1:] for data, is_sealed in encoded if not is_sealed]
+            self._policy.check_many(readable, command="send", name=self._name, plaintext_ok=plaintext_ok)
+        return encoded
+
+    def _encode(self, value: Any) -> tuple[bytes, bool]:
         is_sealed = self._is_sealed
         if type(value) is Secret:
             value, is_sealed = value.reveal(), True
@@ -69,8 +76,6 @@ class ValueBox:
                 f"the message has {len(data)} bytes, and this queue takes {self._max_bytes}: "
                 "store it elsewhere and send its name"
             )
-        if not is_sealed and self._policy is not None:
-            self._policy.check(data[1:], command="send", name=self._name, plaintext_ok=plaintext_ok)
         return data, is_sealed
 
     def seal(self, data: bytes, is_sealed: bool, message_id: bytes, head: bytes) -> bytes:
@@ -84,12 +89,27 @@ class ValueBox:
         """Return the envelopes of messages with the same head."""
         if len(encoded) < _FEW or any(is_sealed != self._is_sealed for _, is_sealed in encoded):
             return [self.seal(*each, name, head) for each, name in zip(encoded, message_ids, strict=True)]
-        # The first one looks after the keyring, for all.
-        first = self.seal(*encoded[0], message_ids[0], head)
-        seal = (self._sealing if self._is_sealed else self._signing).sealer.seal
-        queue = self._name
-        rest = zip(encoded[1:], message_ids[1:], strict=True)
-        return [first, *(seal(head + data, kind=_KIND, name=queue, field=name) for (data, _), name in rest)]
+        sealer = self._sealing if self._is_sealed else self._signing
+        bodies = [head + data for data, _ in encoded]
+        return sealer.seal_many(bodies, kind=_KIND, name=self._name, fields=message_ids)
+
+    def open_many(
+        self, envelopes: Sequence[bytes], message_ids: Sequence[bytes]
+    ) -> list[tuple[Head, Any] | None]:
+        """Return what `open` returns, as far as it goes the usual way; ``None`` says to ask `open`."""
+        if len(envelopes) < _FEW:
+            return [None] * len(envelopes)
+        sealer = self._sealing if self._is_sealed else self._signing
+        bodies = sealer.open_many(envelopes, kind=_KIND, name=self._name, fields=message_ids)
+        found: list[tuple[Head, Any] | None] = []
+        # What was sent together has equal heads.
+        heads: dict[bytes, Head] = {}
+        for body in bodies:
+            try:
+                found.append(None if body is None else _read(body, heads))
+            except CodecError:
+                found.append(None)
+        return found
 
     def open(self, envelope: bytes, message_id: bytes) -> tuple[Head, Any]:
         """Return the head and the value of a message.
@@ -98,15 +118,11 @@ class ValueBox:
             OpenError: the envelope does not open: it was made, changed or moved by somebody else.
             CodecError: the value cannot be decoded by this program.
         """
-        body = self._open(envelope, message_id)
-        head = unpack_head(body)
-        if head is None:
-            raise CodecError("the message is of a newer format")
-        return head, decode(body[HEAD_BYTES:], is_authentic=True)
+        return _read(self._open(envelope, message_id), {})
 
     def seal_result(self, value: Any, message_id: bytes, now_ms: int) -> bytes:
         """Return the envelope of a message's result."""
-        data, is_sealed = self.encode(value)
+        ((data, is_sealed),) = self.encode((value,))
         return self.seal(data, is_sealed, _RESULT + message_id, pack_head(now_ms, wants_reply=False))
 
     def open_result(self, envelope: bytes, message_id: bytes) -> Any:
@@ -119,6 +135,18 @@ class ValueBox:
             return self._signing.open(envelope, kind=_KIND, name=self._name, field=message_id)
         # A `Secret` among readable messages, or the only kind that a sealed queue takes.
         return self._sealing.open(envelope, kind=_KIND, name=self._name, field=message_id)
+
+
+def _read(body: bytes, heads: dict[bytes, Head]) -> tuple[Head, Any]:
+    """Return the head and the value of an authentic body; `heads` are those that were read before."""
+    start = body[:HEAD_BYTES]
+    head = heads.get(start)
+    if head is None:
+        head = unpack_head(body)
+        if head is None:
+            raise CodecError("the message is of a newer format")
+        heads[start] = head
+    return head, decode(body[HEAD_BYTES:], is_authentic=True)
 
 
 def protection_of(client: Any) -> tuple[bool, Policy | None, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from tenantkv.errors import ConfigurationError, PlaintextRefusedError
@@ -76,7 +77,8 @@ class Policy:
         if self.mode == "off":
             return
         if plaintext_ok is not None:
-            found = self._excuse(value, plaintext_ok)
+            self._excuse(plaintext_ok)
+            found = self.detector.find_own(value)
         else:
             found = self.detector.find(value, name=name, field=field)
         if found is None:
@@ -89,6 +91,18 @@ class Policy:
         # A field that is itself the secret must not be in the text.
         raise PlaintextRefusedError(command, found.rule, name, b"" if found.is_field else field)
 
+    def check_many(
+        self, values: Sequence[bytes], *, command: str, name: bytes = b"", plaintext_ok: str | None = None
+    ) -> None:
+        """Check several values as `check` does; those that have a reason, in one go."""
+        # What is in none of them is not in the whole either, unless where two meet: then each is asked.
+        is_quick = plaintext_ok is not None and self.mode != "off" and len(values) > 1
+        if plaintext_ok is not None and is_quick and self.detector.find_own(b"\0".join(values)) is None:
+            self._excuse(plaintext_ok, len(values))
+            return
+        for value in values:
+            self.check(value, command=command, name=name, plaintext_ok=plaintext_ok)
+
     def counters(self) -> dict[str, dict[str, int]]:
         """Return how often what happened, by rule: ``{"refused": {"jwt": 2}, "excused": {...}}``.
 
@@ -99,12 +113,11 @@ class Policy:
             result[verdict][rule] = count
         return result
 
-    def _excuse(self, value: Scannable, reason: str) -> Finding | None:
+    def _excuse(self, reason: str, amount: int = 1) -> None:
         if not isinstance(reason, str) or not reason.strip():
             raise TypeError("plaintext_ok= takes the reason why this value is no secret, as text")
         if len(self._counts) < _WARNED_AT_MOST or ("excused", reason) in self._counts:
-            self._counts["excused", reason] += 1
-        return self.detector.find_own(value)
+            self._counts["excused", reason] += amount
 
     def _warn(self, found: Finding, name: bytes) -> None:
         key = (found.rule, name)

@@ -127,6 +127,10 @@ async def _exchange(client: Any, queue: Sequence[Queued], raw: bool) -> None:
         for batch in batches:
             batch.pack()
         await asyncio.gather(*(batch.exchange(raw) for batch in batches))
+    except LOST:
+        # No connection to be had: the node may be gone for good, and another one have its slots.
+        client.refresh()
+        raise
     finally:
         for batch in batches:
             await batch.close()

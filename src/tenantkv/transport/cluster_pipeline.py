@@ -172,6 +172,10 @@ def _exchange(client: Any, queue: Sequence[Queued], raw: bool) -> None:
             batch.send()
         for batch in batches:
             batch.read(raw)
+    except LOST:
+        # No connection to be had: the node may be gone for good, and another one have its slots.
+        client.refresh()
+        raise
     finally:
         for batch in batches:
             batch.close()

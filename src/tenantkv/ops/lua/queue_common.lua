@@ -71,7 +71,12 @@ local function bump(name, by)
   bumps[name] = (bumps[name] or 0) + by
 end
 
-if #lost > 0 or (not known[1] and have.b > 0) then
+-- Indexes that outlived both the messages and the ledger tell at least how many messages there were.
+local orphans = have.r + have.f + have.d + have.x + have.g
+if not known[1] and have.b == 0 and orphans > 0 then
+  lost[1], lost[2] = 'b', orphans
+end
+if #lost > 0 or (not known[1] and have.b + have.s > 0) then
   for at = 1, #lost, 2 do
     if lost[at + 1] > 0 then
       bump('lost:' .. lost[at], lost[at + 1])

@@ -17,7 +17,8 @@ for priority = 0, 9 do
   for half = 0, 1 do
     local class = priority * CLASS + half * CLASS / 2
     local head = call('ZRANGEBYSCORE', ready, class, class + CLASS / 2 - 1, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    if head then oldest = math.max(oldest, now - since(head)) end
+    -- Not below nothing, should the clock have been set back.
+    if head then oldest = math.max(oldest, now - since(head), 0) end
   end
 end
 answer = {{have.b, have.r, have.f, have.d, have.x, have.g, have.s}, oldest, call('HGETALL', meta)}
