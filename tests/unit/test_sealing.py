@@ -189,6 +189,8 @@ def test_every_shape(shape: Shape) -> None:
 
 def _option_refused(command: list[bytes]) -> bool:
     upper = [word.upper() for word in command]
+    if upper[0] == b"DELEX":
+        return len(upper) > 2
     return b"BYLEX" in upper or (
         upper[0] in (b"SSCAN", b"ZSCAN") and upper[3:4] == [b"MATCH"] and upper[4] != b"*"
     )
