@@ -15,7 +15,7 @@ from redis.exceptions import LockError, LockNotOwnedError
 
 import tenantkv
 from tenantkv import ConfigurationError, Keyring, Namespace
-from tenantkv.lock_lease import LeaseLostError
+from tenantkv.lock import LeaseLostError
 from tenantkv.ops import directory
 from tenantkv.ops.lock_places import LONGEST_LEASE
 
