@@ -1,8 +1,8 @@
 """From a command as libraries write it to the bytes on the wire, through the table.
 
 Laws of this file: nothing is packed that has no rule; a name is rewritten here and nowhere else; what
-cannot be packed raises before a byte exists. Commands with one key, or with nothing but keys, go the
-short way; everything else is split, looked up and rewritten as words.
+cannot be packed raises before a byte exists. Commands with one key, or with nothing but keys, and
+our own scripts go the short way; everything else is split, looked up and rewritten as words.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ class Packer:
                 return self._pack_single(arguments, rule, namespace.wire_prefix), rule
             if rule.only_keys and len(arguments) > rule.min_args:
                 return self._pack_keys(arguments, rule, namespace.wire_prefix), rule
+        if arguments and type(arguments[0]) is OwnCommand:
+            return self._pack_own_script(arguments, namespace.wire_prefix), arguments[0].rule
         words = self.words(arguments)
-        rule = arguments[0].rule if type(arguments[0]) is OwnCommand else find_rule(words)
+        rule = find_rule(words)
         return pack_words(rewrite(words, rule, namespace)), rule
 
     def _pack_single(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
@@ -101,6 +103,21 @@ class Packer:
             wire = [text + key if type(key) is str else prefix + to_bytes(key) for key in arguments[1:]]
             return pack_command((rule.name, *wire))
         return pack_words([rule.name.encode(), *(prefix + self.to_bytes(key) for key in arguments[1:])])
+
+    def _pack_own_script(self, arguments: Sequence[Any], prefix: bytes) -> Any:
+        """EVAL or EVALSHA as `tenantkv.ops.scripts` writes it: a script, a count, keys and arguments."""
+        to_bytes = self.to_bytes
+        words = [
+            value
+            if (kind := type(value)) is bytes or kind is OwnCommand
+            else b"%d" % value
+            if kind is int
+            else to_bytes(value)
+            for value in arguments
+        ]
+        for at in range(3, 3 + arguments[2]):
+            words[at] = prefix + words[at]
+        return pack_words(words)
 
     def to_bytes(self, value: Any) -> bytes:
         """Return an argument's bytes, as the connection's encoder gives them."""

@@ -59,7 +59,8 @@ def script(name: str, *parts: str, repeatable: bool = False) -> Script:
     return Script.of(name, *bodies, repeatable=repeatable)
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each command, and that would take three times as long.
+@dataclass(slots=True)
 class Call:
     """One call of a script: an effect of its own, or one of a `Batch`'s commands.
 

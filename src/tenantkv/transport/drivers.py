@@ -12,12 +12,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tenantkv.commands.own_scripts import OwnWord
+from tenantkv.commands.own_scripts import OwnCommand, OwnWord
 from tenantkv.ops.effects import Batch, Call, Command, Effect, Operation, Sleep
 
 Result = TypeVar("Result")
 Words = tuple[Any, ...]
 
+# Types that are the same in every encoding.
+_WITHOUT_TEXT = frozenset([OwnCommand, bytes, int, float])
 # What the retry policy decides about: a lost connection, and a primary that has become a replica.
 _MAY_REPEAT = (RedisConnectionError, RedisTimeoutError, TimeoutError, ReadOnlyError)
 
@@ -33,8 +35,10 @@ def _words(steps: Iterable[Any]) -> list[Words]:
     return [in_utf8(step.by_digest if isinstance(step, Call) else step) for step in steps]
 
 
-def in_utf8(arguments: Iterable[Any]) -> Words:
+def in_utf8(arguments: Words) -> Words:
     """Return a command of our own: told by its type, and UTF-8 whatever the user's connection encodes in."""
+    if type(arguments[0]) is OwnCommand and _WITHOUT_TEXT.issuperset(map(type, arguments)):
+        return arguments
     words = [word.encode() if isinstance(word, str) else word for word in arguments]
     if type(words[0]) is bytes:
         words[0] = OwnWord(words[0])
