@@ -17,11 +17,11 @@
 -- WAITERS  in fair order: waiters at the most
 local LONGEST, AHEAD, WAKE, WAITERS = 2592000000, 3600000000, 5000, 1024
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 local fair, waited = #KEYS > 3, ARGV[3]
 local taken = not fair and redis.call('SET', KEYS[1], ARGV[1] .. waited, 'NX', 'PX', ARGV[2])
 
 if not taken then
+  local now = time[1] * 1000000 + time[2]
   local value, left = redis.pcall('GETRANGE', KEYS[1], 0, 63), -1
   if value == ARGV[1] or value == ARGV[1] .. '+' then
     -- Granted before, and the reply was lost.
