@@ -174,6 +174,25 @@ def test_without_announcements_staleness_is_bounded(shared_world):
     until(shared_world, lambda: cache.get("k") == "b")
 
 
+def test_waiting_for_news_outlasts_the_socket_s_time_out(shared_server, is_async):
+    world = World(shared_server.url, None, is_async=is_async, socket_timeout=0.5)
+    cache = world.cache(near=Near(staleness=3))
+    if is_async:
+        cache.start()
+    store = getattr(cache, "target", cache)._core.near
+    seen: list[tuple[int, float]] = []
+
+    def goes_on() -> bool:
+        # Heard of the server twice on one connection, and waited longer than the time-out in between.
+        before, now = seen[-1:], (store.epoch, store.trusted_until)
+        if store.mode == "stream" and before != [now]:
+            seen.append(now)
+        return bool(before) and now[0] == before[0][0] and 0.5 < now[1] - before[0][1]
+
+    until(world, goes_on)
+    world.close()
+
+
 def test_one_s_own_writes_are_read_at_once(open_world):
     cache = near_cache(open_world, "server")
     for number in range(200):

@@ -16,7 +16,7 @@ from tenantkv.cache.listener import _LONGEST_BLOCK, _PAUSES, PUSHED, SHARE, conn
 from tenantkv.cache.near import NearStore
 from tenantkv.ops import cache_news
 from tenantkv.ops.cache import Shelf
-from tenantkv.transport.drivers import adrive
+from tenantkv.transport.drivers import adrive, aexchange_on
 
 
 class AsyncListener:
@@ -101,7 +101,7 @@ class AsyncListener:
         connection = self._class(**self._arguments)
         try:
             await connection.connect()
-            swap = partial(_swap, connection)
+            swap = partial(aexchange_on, connection)
             news, near = self._shelf.names.news, self._near
             block_ms = int(min(near.settings.staleness / SHARE, _LONGEST_BLOCK) * 1000) or 1
             self._shelf.announces = True
@@ -114,14 +114,3 @@ class AsyncListener:
                 near.prolong(sent)
         finally:
             await connection.disconnect(nowait=True)
-
-
-async def _swap(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    await connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            replies.append(error)
-    return replies

@@ -18,7 +18,7 @@ from tenantkv.cache.near import NearStore
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops import cache_news
 from tenantkv.ops.cache import Shelf
-from tenantkv.transport.drivers import drive
+from tenantkv.transport.drivers import drive, exchange_on
 from tenantkv.transport.redis_py import socket_of
 from tenantkv.transport.retry import SafeRetry
 
@@ -153,7 +153,7 @@ class Listener:
         """Follow the cache's stream until the connection is lost."""
         connection = self._connection = self._class(**self._arguments)
         connection.connect()
-        swap = partial(_swap, connection)
+        swap = partial(exchange_on, connection)
         news, near = self._shelf.names.news, self._near
         block_ms = int(min(near.settings.staleness / SHARE, _LONGEST_BLOCK) * 1000) or 1
         self._shelf.announces = True
@@ -164,17 +164,6 @@ class Listener:
             last, names = drive(swap, cache_news.follow(news, last, block_ms))
             near.drop_all(names)
             near.prolong(sent)
-
-
-def _swap(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            replies.append(error)
-    return replies
 
 
 def wait_readable(sock: socket.socket, seconds: float) -> None:

@@ -115,21 +115,22 @@ def exchange(pool: Any, commands: list[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = pool.get_connection()
     try:
-        return _once(connection, commands)
+        return exchange_on(connection, commands)
     except _MAY_REPEAT as error:
         first: list[Exception] = [error]
 
         def once() -> list[Any]:
             if first:
                 raise first.pop()
-            return _once(connection, commands)
+            return exchange_on(connection, commands)
 
         return connection.retry.call_with_retry(once, lambda *_: connection.disconnect())  # type: ignore[no-any-return]
     finally:
         pool.release(connection)
 
 
-def _once(connection: Any, commands: list[Words]) -> list[Any]:
+def exchange_on(connection: Any, commands: list[Words]) -> list[Any]:
+    """Return what `exchange` does, on a connection that the caller has; nothing is sent twice."""
     if len(commands) == 1:
         # As the client sends one: a blocking one may take its time, a replica's refusal is repeated.
         connection.send_command(*commands[0])
@@ -194,21 +195,22 @@ async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = await pool.get_connection()
     try:
-        return await _aonce(connection, commands)
+        return await aexchange_on(connection, commands)
     except _MAY_REPEAT as error:
         first: list[Exception] = [error]
 
         async def once() -> list[Any]:
             if first:
                 raise first.pop()
-            return await _aonce(connection, commands)
+            return await aexchange_on(connection, commands)
 
         return await connection.retry.call_with_retry(once, lambda *_: connection.disconnect())  # type: ignore[no-any-return]
     finally:
         await pool.release(connection)
 
 
-async def _aonce(connection: Any, commands: list[Words]) -> list[Any]:
+async def aexchange_on(connection: Any, commands: list[Words]) -> list[Any]:
+    """Return what `aexchange` does, on a connection that the caller has; nothing is sent twice."""
     if len(commands) == 1:
         await connection.send_command(*commands[0])
         try:
