@@ -24,6 +24,7 @@ from tenantkv.transport.cluster_slots import (
     SOON,
     Queued,
     SlotRouting,
+    has_moved,
     is_later,
     plan,
     raise_first,
@@ -111,6 +112,8 @@ def execute(client: Any, queue: Sequence[Queued], *, raw: bool = False) -> None:
         redis.exceptions.ConnectionError: a node cannot be reached; nothing was sent.
     """
     client.repeat(lambda: _exchange(client, queue, raw))
+    if raw and has_moved(queue):
+        client.refresh()
     for command in queue:
         error = command.result
         # An error that is safe to repeat stands for a whole packet without an unsafe command.
@@ -130,7 +133,7 @@ def _do_again(client: Any, command: Queued) -> None:
     for _ in range(REDIRECTIONS):
         error, command.result = command.result, None
         node, asking = sent_to(client, error)
-        if not asking:
+        if node is None:
             client.refresh()
         if is_later(error):
             time.sleep(SOON)

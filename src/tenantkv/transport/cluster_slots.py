@@ -233,6 +233,11 @@ def sent_to(client: Any, error: Any) -> tuple[Any, bool]:
     return node, not isinstance(error, _MovedError)
 
 
+def has_moved(queue: Iterable[Queued]) -> bool:
+    """Whether slots of these commands are elsewhere now, for good."""
+    return any(isinstance(command.result, _MovedError) for command in queue)
+
+
 def is_later(error: Any) -> bool:
     """Whether no node does a command at the moment."""
     return isinstance(error, (TryAgainError, ClusterDownError))
