@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 import tenantkv
 from tenantkv import Keyring, Namespace
-from tenantkv.cache import AsyncCache, Cache
+from tenantkv.cache import AsyncCache, Cache, Near
 
 
 class Blocking:
@@ -65,3 +66,58 @@ class World:
             close()
         if self.loop is not None:
             self.loop.close()
+
+
+def pause(world: World) -> None:
+    """Let other threads or tasks work."""
+    if world.loop is not None:
+        world.loop.run_until_complete(asyncio.sleep(0.005))
+    else:
+        time.sleep(0.005)
+
+
+def until(world: World, condition: Callable[[], bool]) -> None:
+    """Wait for another thread or task; the test's time-out is the limit."""
+    while not condition():
+        pause(world)
+
+
+def near_cache(world: World, mode: str, **settings: Any) -> Any:
+    """Return a cache whose near cache is at work in that mode."""
+    cache = world.cache(near=Near(staleness=60), **settings)
+    if world.is_async:
+        cache.start()
+    until(world, lambda: cache.near_mode == mode)
+    return cache
+
+
+def warm(world: World, cache: Any, key: str) -> None:
+    """Read until the entry is near: what comes in between cancels that, and rightly."""
+
+    def is_near() -> bool:
+        before = cache.stats.near_hits
+        cache.get(key)
+        return cache.stats.near_hits > before
+
+    until(world, is_near)
+
+
+def changes(world: World, cache: Any, other: Any) -> None:
+    """Whatever another process does is seen."""
+    for change, expected in (
+        (lambda: other.set("k", "b"), "b"),
+        (lambda: other.incr("n", initial=1), "b"),
+        (lambda: other.delete("k"), None),
+        (lambda: other.add("k", "c"), "c"),
+        (lambda: other.invalidate_tag("t"), "c"),
+        (lambda: other.set("k", "d", tags=["t"]), "d"),
+        (lambda: other.invalidate_tag("t"), None),
+        (lambda: other.set("k", "e"), "e"),
+        (other.clear, None),
+        (lambda: other.get_or_compute("k", lambda: "f"), "f"),
+    ):
+        cache.get("k")
+        pause(world)
+        cache.get("k")
+        change()
+        until(world, lambda expected=expected: cache.get("k") == expected)

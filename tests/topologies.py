@@ -225,3 +225,50 @@ def _complete(sentinel: RealServer, service_name: str) -> bool:
 def _joined(node: RealServer, size: int) -> bool:
     reply = node.operator().execute_command("CLUSTER INFO")
     return reply["cluster_state"] == "ok" and int(reply["cluster_known_nodes"]) == size
+
+
+def slots(node: RealServer) -> list[tuple[int, int, int]]:
+    """Return (first, last, port) of each range of slots."""
+    reply = node.operator().execute_command("CLUSTER SLOTS")
+    if isinstance(reply, dict):
+        return [(first, last, where["primary"][1]) for (first, last), where in reply.items()]
+    return [(first, last, primary[1]) for first, last, primary, *_ in reply]
+
+
+def serving(cluster: ClusterTopology, slot: int) -> RealServer:
+    """Return the node that has a slot."""
+    port = next(port for first, last, port in slots(cluster.nodes[0]) if first <= slot <= last)
+    return next(node for node in cluster.nodes if node.port == port)
+
+
+class Migration:
+    """Moves one slot from the node that has it to the next one, step by step."""
+
+    def __init__(self, cluster: ClusterTopology, slot: int) -> None:
+        self.cluster, self.slot = cluster, slot
+        self.source = serving(cluster, slot)
+        position = cluster.nodes.index(self.source)
+        self.target = cluster.nodes[(position + 1) % len(cluster.nodes)]
+        self.ids = {
+            node.port: node.operator().execute_command("CLUSTER MYID").decode() for node in cluster.nodes
+        }
+
+    def begin(self) -> None:
+        """From here on the source answers ASK for keys that it does not have."""
+        self.target.operator().execute_command(
+            "CLUSTER SETSLOT", self.slot, "IMPORTING", self.ids[self.source.port]
+        )
+        self.source.operator().execute_command(
+            "CLUSTER SETSLOT", self.slot, "MIGRATING", self.ids[self.target.port]
+        )
+
+    def end(self) -> None:
+        """Move the keys; from here on the source answers MOVED."""
+        operator = self.source.operator()
+        names = operator.execute_command("CLUSTER GETKEYSINSLOT", self.slot, 1000)
+        if names:
+            operator.execute_command(
+                "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "REPLACE", "KEYS", *names
+            )
+        for node in (self.target, self.source, *self.cluster.nodes):
+            node.operator().execute_command("CLUSTER SETSLOT", self.slot, "NODE", self.ids[self.target.port])

@@ -52,8 +52,7 @@ from tenantkv.transport.pool import NamespacedConnectionPool
 
 if TYPE_CHECKING:
     from tenantkv.cache import FOREVER, MISS, AsyncCache, Cache
-    from tenantkv.lock import AsyncLock, Lock
-    from tenantkv.lock_lease import AsyncLease, Lease, LeaseLostError
+    from tenantkv.lock import AsyncLease, AsyncLock, Lease, LeaseLostError, Lock
     from tenantkv.queue import (
         AsyncQueue,
         Outgoing,
@@ -77,12 +76,12 @@ _LATER = {
     "FOREVER": "cache",
     "MISS": "cache",
     "AsyncCache": "cache",
-    "AsyncLease": "lock_lease",
+    "AsyncLease": "lock",
     "AsyncLock": "lock",
     "AsyncQueue": "queue",
     "Cache": "cache",
-    "Lease": "lock_lease",
-    "LeaseLostError": "lock_lease",
+    "Lease": "lock",
+    "LeaseLostError": "lock",
     "Lock": "lock",
     "Outgoing": "queue",
     "PlaintextWarning": "secrets",

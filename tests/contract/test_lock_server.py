@@ -15,7 +15,7 @@ from redis.exceptions import LockError, LockNotOwnedError
 
 import tenantkv
 from tenantkv import ConfigurationError, Keyring, Namespace
-from tenantkv.lock_lease import LeaseLostError
+from tenantkv.lock import LeaseLostError
 from tenantkv.ops import directory
 from tenantkv.ops.lock_places import LONGEST_LEASE
 
@@ -228,7 +228,8 @@ def test_it_is_redis_pys_class_and_other_classes_are_made_as_asked(world):
 def test_the_fencing_number_grows_through_everything(world):
     do, kv = world.do, world.kv
     fences = []
-    for deed in (lambda _: None, drop, drop, reset, lambda _: None):
+    # Often enough to meet microseconds of fewer digits.
+    for deed in (*[lambda _: None] * 30, drop, drop, reset, lambda _: None):
         lock = kv.lock("job", lease=10)
         do(lock.acquire())
         fences.append(lock.fence)
@@ -267,7 +268,8 @@ def test_a_fence_ahead_of_the_clock_is_gone_on_from_and_a_forged_one_ignored(wor
     do(lock.acquire())
     assert lock.fence == future + 1
     do(lock.release())
-    for forged in ("9" * 18, "-5", "nan", "inf", "x", "0x10", "9" * 400):
+    as_long = ("0" * 16, "1" + "x" * 15, "1" + " " * 15, "z" * 16, "0x" + "7" * 14, "-" + "1" * 15)
+    for forged in ("9" * 18, "-5", "nan", "inf", "x", "0x10", "9" * 400, *as_long):
         world.neighbour.set(world.wire(ahead), forged)
         do(lock.acquire())
         assert abs(lock.fence / 1e6 - time.time()) < 900

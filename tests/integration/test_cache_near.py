@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 from tenantkv.cache import Near
-from tenantkv.errors import ConfigurationError
-from tests.cache_worlds import World
+from tests.cache_worlds import World, changes, near_cache, until, warm
 from tests.neighbourhood import ROOT
 from tests.proxy import Proxy
 from tests.servers import start_tcp
@@ -43,59 +40,6 @@ def shared_world(shared_server, is_async) -> Iterator[World]:
     yield made
     made.close()
     raw.close()
-
-
-def pause(world: World) -> None:
-    if world.loop is not None:
-        world.loop.run_until_complete(asyncio.sleep(0.005))
-    else:
-        time.sleep(0.005)
-
-
-def until(world: World, condition) -> None:
-    """Wait for another thread or task; the test's time-out is the limit."""
-    while not condition():
-        pause(world)
-
-
-def near_cache(world: World, mode: str, **settings):
-    cache = world.cache(near=Near(staleness=60), **settings)
-    if world.is_async:
-        cache.start()
-    until(world, lambda: cache.near_mode == mode)
-    return cache
-
-
-def warm(world: World, cache, key: str) -> None:
-    """Read until the entry is near: what comes in between cancels that, and rightly."""
-
-    def is_near() -> bool:
-        before = cache.stats.near_hits
-        cache.get(key)
-        return cache.stats.near_hits > before
-
-    until(world, is_near)
-
-
-def changes(world: World, cache, other) -> None:
-    """Whatever another process does is seen."""
-    for change, expected in (
-        (lambda: other.set("k", "b"), "b"),
-        (lambda: other.incr("n", initial=1), "b"),
-        (lambda: other.delete("k"), None),
-        (lambda: other.add("k", "c"), "c"),
-        (lambda: other.invalidate_tag("t"), "c"),
-        (lambda: other.set("k", "d", tags=["t"]), "d"),
-        (lambda: other.invalidate_tag("t"), None),
-        (lambda: other.set("k", "e"), "e"),
-        (other.clear, None),
-        (lambda: other.get_or_compute("k", lambda: "f"), "f"),
-    ):
-        cache.get("k")
-        pause(world)
-        cache.get("k")
-        change()
-        until(world, lambda expected=expected: cache.get("k") == expected)
 
 
 def test_the_server_tells_of_changes(open_world):
@@ -172,6 +116,25 @@ def test_without_announcements_staleness_is_bounded(shared_world):
     warm(shared_world, cache, "k")
     silent.set("k", "b")
     until(shared_world, lambda: cache.get("k") == "b")
+
+
+def test_waiting_for_news_outlasts_the_socket_s_time_out(shared_server, is_async):
+    world = World(shared_server.url, None, is_async=is_async, socket_timeout=0.5)
+    cache = world.cache(near=Near(staleness=3))
+    if is_async:
+        cache.start()
+    store = getattr(cache, "target", cache)._core.near
+    seen: list[tuple[int, float]] = []
+
+    def goes_on() -> bool:
+        # Heard of the server twice on one connection, and waited longer than the time-out in between.
+        before, now = seen[-1:], (store.epoch, store.trusted_until)
+        if store.mode == "stream" and before != [now]:
+            seen.append(now)
+        return bool(before) and now[0] == before[0][0] and now[1] - before[0][1] > 0.5
+
+    until(world, goes_on)
+    world.close()
 
 
 def test_one_s_own_writes_are_read_at_once(open_world):
@@ -273,13 +236,3 @@ assert cache.near_mode == "server"
     )
     assert done.returncode == 0, done.stderr
     world.close()
-
-
-def test_a_cluster_has_no_near_cache():
-    class Cluster:
-        namespace = World("memory://", None, is_async=False).namespace
-
-    from tenantkv.cache import Cache
-
-    with pytest.raises(ConfigurationError, match="one server"):
-        Cache(Cluster(), "pages", near=True)

@@ -20,7 +20,7 @@ from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
 from tenantkv.transport import async_connect, connect
 from tests.proxy import Proxy
-from tests.topologies import start_cluster
+from tests.topologies import Migration, serving, start_cluster
 
 pytestmark = pytest.mark.topology
 
@@ -48,19 +48,6 @@ def namespace(request):
 
 def url(cluster):
     return f"redis+cluster://127.0.0.1:{cluster.nodes[0].port}"
-
-
-def slots(node):
-    """Return (first, last, port) of each range of slots."""
-    reply = node.operator().execute_command("CLUSTER SLOTS")
-    if isinstance(reply, dict):
-        return [(first, last, where["primary"][1]) for (first, last), where in reply.items()]
-    return [(first, last, primary[1]) for first, last, primary, *_ in reply]
-
-
-def serving(cluster, slot):
-    port = next(port for first, last, port in slots(cluster.nodes[0]) if first <= slot <= last)
-    return next(node for node in cluster.nodes if node.port == port)
 
 
 @pytest.fixture
@@ -502,39 +489,6 @@ async def test_a_cancelled_task_leaves_nothing_behind_asyncio(akv):
 
 
 # A slot that moves
-
-
-class Migration:
-    """Moves one slot from the node that has it to the next one, step by step."""
-
-    def __init__(self, cluster, slot):
-        self.cluster, self.slot = cluster, slot
-        self.source = serving(cluster, slot)
-        position = cluster.nodes.index(self.source)
-        self.target = cluster.nodes[(position + 1) % len(cluster.nodes)]
-        self.ids = {
-            node.port: node.operator().execute_command("CLUSTER MYID").decode() for node in cluster.nodes
-        }
-
-    def begin(self):
-        """From here on the source answers ASK for keys that it does not have."""
-        self.target.operator().execute_command(
-            "CLUSTER SETSLOT", self.slot, "IMPORTING", self.ids[self.source.port]
-        )
-        self.source.operator().execute_command(
-            "CLUSTER SETSLOT", self.slot, "MIGRATING", self.ids[self.target.port]
-        )
-
-    def end(self):
-        """Move the keys; from here on the source answers MOVED."""
-        operator = self.source.operator()
-        names = operator.execute_command("CLUSTER GETKEYSINSLOT", self.slot, 1000)
-        if names:
-            operator.execute_command(
-                "MIGRATE", "127.0.0.1", self.target.port, "", 0, 5000, "REPLACE", "KEYS", *names
-            )
-        for node in (self.target, self.source, *self.cluster.nodes):
-            node.operator().execute_command("CLUSTER SETSLOT", self.slot, "NODE", self.ids[self.target.port])
 
 
 def test_a_slot_moves(kv, watched):

@@ -16,8 +16,8 @@ from redis.exceptions import LockError
 
 import tenantkv
 from tenantkv import Keyring, Namespace
-from tenantkv.lock_lease import LeaseLostError
-from tenantkv.lock_taking import async_keeper_of, desk_of
+from tenantkv.lock import LeaseLostError
+from tenantkv.lock.taking import async_keeper_of, desk_of
 from tenantkv.transport.retry import SafeRetry
 from tests.cutting_proxy import CuttingProxy
 from tests.topologies import start_cluster

@@ -180,7 +180,7 @@ class FairLockMachine(LockMachine):
 
 
 def tenantkv_lost() -> type[Exception]:
-    from tenantkv.lock_lease import LeaseLostError
+    from tenantkv.lock import LeaseLostError
 
     return LeaseLostError
 

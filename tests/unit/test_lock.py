@@ -11,9 +11,9 @@ import pytest
 from redis.exceptions import LockError, LockNotOwnedError
 
 from tenantkv import ConfigurationError, Keyring, Namespace, TenantKVError
-from tenantkv.lock_keeper import Abandoned as AbandonedToken
-from tenantkv.lock_keeper import LoopGate, ThreadGate, giving_up, sorted_out
-from tenantkv.lock_lease import LeaseLostError, LeaseState, Terms, new_token
+from tenantkv.lock.keeper import Abandoned as AbandonedToken
+from tenantkv.lock.keeper import LoopGate, ThreadGate, giving_up, sorted_out
+from tenantkv.lock.lease import LeaseLostError, LeaseState, Terms, new_token
 from tenantkv.ops import directory, lock, lock_places
 from tenantkv.ops.effects import Batch, Call, Sleep
 from tenantkv.ops.lock import Grant
@@ -263,7 +263,7 @@ def test_times_are_checked():
 
 def lease(monkeypatch, *, renews=True, on_lost=None):
     clock = Clock()
-    monkeypatch.setattr("tenantkv.lock_lease.time.monotonic", clock)
+    monkeypatch.setattr("tenantkv.lock.lease.time.monotonic", clock)
     terms = Terms("lock", b"job", 9000, renews, on_lost)
     return LeaseState(None, PLACE, TOKEN, terms, Grant(5, clock.now + 9), None), clock
 

@@ -17,8 +17,8 @@ from tenantkv.ops.scripts import Script
 from tenantkv.transport.drivers import drive
 
 BODY = b"return redis.call('GET', KEYS[1])"
-SCRIPT = Script("sample", BODY, hashlib.sha1(BODY).hexdigest().encode(), repeatable=True)
-ONCE = Script("sample", BODY, SCRIPT.sha, repeatable=False)
+SCRIPT = Script.of("sample", BODY, repeatable=True)
+ONCE = Script.of("sample", BODY, repeatable=False)
 namespace = Namespace(Keyring.generate(bytes(range(96))))
 
 

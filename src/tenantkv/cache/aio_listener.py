@@ -1,10 +1,11 @@
-"""The task that keeps a near cache true, on a connection of its own; the twin of `listener.py`."""
+"""The task that keeps a near cache true; the twin of `listener.py`."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,20 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from tenantkv.cache.listener import _LONGEST_BLOCK, _PAUSES, PUSHED, SHARE, connection_arguments, invalidated
+from tenantkv.cache.listener import (
+    _PAUSES,
+    FAILURES,
+    PUSHED,
+    SHARE,
+    block_ms,
+    connection_arguments,
+    invalidated,
+)
 from tenantkv.cache.near import NearStore
 from tenantkv.ops import cache_news
 from tenantkv.ops.cache import Shelf
-from tenantkv.transport.drivers import adrive
+from tenantkv.ops.effects import Operation
+from tenantkv.transport.drivers import adrive, aexchange_on
 
 
 class AsyncListener:
@@ -28,8 +38,8 @@ class AsyncListener:
     """
 
     def __init__(self, client: Any, near: NearStore, shelf: Shelf, loop: asyncio.AbstractEventLoop) -> None:
-        self._class, arguments = connection_arguments(client)
-        self._arguments = {**arguments, "retry": Retry(NoBackoff(), 0)}
+        self._client = client
+        self._found = connection_arguments(client)
         self._near = near
         self._shelf = shelf
         self.loop = loop
@@ -40,19 +50,35 @@ class AsyncListener:
         while True:
             begun = time.monotonic()
             try:
-                if not await self._track():
-                    await self._follow()
-            except (RedisError, OSError, asyncio.TimeoutError):
+                await self._listen()
+            except (*FAILURES, asyncio.TimeoutError):
                 pass
             finally:
                 self._near.end_trust()
             failures = 0 if time.monotonic() - begun > 10 else min(failures + 1, len(_PAUSES) - 1)
             await asyncio.sleep(_PAUSES[failures])
 
+    async def _listen(self) -> None:
+        if self._found is None:
+            await self._follow(self._client.run, block_ms(self._near, self._client))
+        elif not await self._track():
+            connection = self._make()
+            try:
+                await connection.connect()
+                run = partial(adrive, partial(aexchange_on, connection))
+                await self._follow(run, block_ms(self._near))
+            finally:
+                await connection.disconnect(nowait=True)
+
+    def _make(self, **more: Any) -> Any:
+        assert self._found is not None
+        kind, arguments = self._found
+        return kind(**{**arguments, "retry": Retry(NoBackoff(), 0), **more})
+
     async def _track(self) -> bool:
         """Have the server tell of changes until the connection is lost; ``False`` if it does not do that."""
         # Reading waits for as long as nothing changes; the pings say whether somebody is there.
-        connection = self._class(**{**self._arguments, "protocol": 3, "socket_timeout": None})
+        connection = self._make(protocol=3, socket_timeout=None)
         pinger: asyncio.Task[None] | None = None
         try:
             await connection.connect()
@@ -96,32 +122,14 @@ class AsyncListener:
                 return
             await asyncio.sleep(self._near.settings.staleness / SHARE)
 
-    async def _follow(self) -> None:
+    async def _follow(self, run: Callable[[Operation[Any]], Awaitable[Any]], block_ms: int) -> None:
         """Follow the cache's stream until the connection is lost."""
-        connection = self._class(**self._arguments)
-        try:
-            await connection.connect()
-            swap = partial(_swap, connection)
-            news, near = self._shelf.names.news, self._near
-            block_ms = int(min(near.settings.staleness / SHARE, _LONGEST_BLOCK) * 1000) or 1
-            self._shelf.announces = True
-            last = await adrive(swap, cache_news.anchor(news))
-            near.begin_trust("stream")
-            while True:
-                sent = time.monotonic()
-                last, names = await adrive(swap, cache_news.follow(news, last, block_ms))
-                near.drop_all(names)
-                near.prolong(sent)
-        finally:
-            await connection.disconnect(nowait=True)
-
-
-async def _swap(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    await connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            replies.append(error)
-    return replies
+        news, near = self._shelf.names.news, self._near
+        self._shelf.announces = True
+        last = await run(cache_news.anchor(news))
+        near.begin_trust("stream")
+        while True:
+            sent = time.monotonic()
+            last, names = await run(cache_news.follow(news, last, block_ms))
+            near.drop_all(names)
+            near.prolong(sent)

@@ -1,4 +1,4 @@
-"""The thread that keeps a near cache true, on a connection of its own."""
+"""The thread that keeps a near cache true, on a connection of its own where there is one server."""
 
 from __future__ import annotations
 
@@ -8,41 +8,58 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from tenantkv.cache.near import NearStore
-from tenantkv.errors import ConfigurationError
 from tenantkv.ops import cache_news
 from tenantkv.ops.cache import Shelf
-from tenantkv.transport.drivers import drive
+from tenantkv.ops.effects import Operation
+from tenantkv.transport.drivers import drive, exchange_on
 from tenantkv.transport.redis_py import socket_of
 from tenantkv.transport.retry import SafeRetry
 
 # What the handler of invalidations returns, to be told from a reply.
 PUSHED = object()
+#: What ends a connection; the last is no `RedisError`.
+FAILURES = (RedisError, OSError, RedisClusterException)
 _PAUSES = (0.05, 0.2, 1.0, 3.0)
 # In a share of the staleness the server is heard of again, so that one lost reply is no harm.
 SHARE = 3
 _LONGEST_BLOCK = 2.0
 
 
-def connection_arguments(client: Any) -> tuple[Any, dict[str, Any]]:
+def connection_arguments(client: Any) -> tuple[Any, dict[str, Any]] | None:
     """Return the class and the arguments of a listener's connection.
 
-    Raises:
-        ConfigurationError: the client has no one server that could tell of everything.
+    ``None`` for a Cluster's client: which of its servers tells of a cache is not settled for ever, so that
+    it is asked by way of the client.
     """
     pool = getattr(client, "connection_pool", None)
     if pool is None:
-        raise ConfigurationError("a near cache needs a client of one server, not of a Cluster")
+        return None
     arguments = {**pool.connection_kwargs, "namespace": client.namespace, "health_check_interval": 0}
     for name in ("cache", "cache_config", "registry"):
         arguments.pop(name, None)
     return pool.connection_class, arguments
+
+
+def block_ms(near: NearStore, client: Any = None) -> int:
+    """Return for how long to wait for news at a time.
+
+    Args:
+        near: the store.
+        client: a Cluster's client, whose connections wait no longer for this than for anything else.
+    """
+    longest = _LONGEST_BLOCK
+    if client is not None:
+        patience = client.nodes_manager.connection_kwargs.get("socket_timeout")
+        longest = longest if patience is None else min(longest, patience / 2)
+    return int(min(near.settings.staleness / SHARE, longest) * 1000) or 1
 
 
 def invalidated(near: NearStore, message: Any) -> object:
@@ -65,8 +82,8 @@ class Listener:
     """
 
     def __init__(self, client: Any, near: NearStore, shelf: Shelf) -> None:
-        self._class, arguments = connection_arguments(client)
-        self._arguments = {**arguments, "retry": SafeRetry(NoBackoff(), 0)}
+        self._client = client
+        self._found = connection_arguments(client)
         self._near = near
         self._shelf = shelf
         self._stopped = threading.Event()
@@ -106,7 +123,7 @@ class Listener:
             begun = time.monotonic()
             try:
                 self._listen()
-            except (RedisError, OSError):
+            except FAILURES:
                 pass
             finally:
                 self._near.end_trust()
@@ -120,14 +137,23 @@ class Listener:
             connection.disconnect()
 
     def _listen(self) -> None:
-        if not self._track():
+        if self._found is None:
+            self._follow(self._client.run, block_ms(self._near, self._client))
+        elif not self._track():
             self._disconnect()
-            self._follow()
+            run = partial(drive, partial(exchange_on, self._connect()))
+            self._follow(run, block_ms(self._near))
+
+    def _connect(self, **more: Any) -> Any:
+        assert self._found is not None
+        kind, arguments = self._found
+        self._connection = kind(**{**arguments, "retry": SafeRetry(NoBackoff(), 0), **more})
+        self._connection.connect()
+        return self._connection
 
     def _track(self) -> bool:
         """Have the server tell of changes until the connection is lost; ``False`` if it does not do that."""
-        connection = self._connection = self._class(**{**self._arguments, "protocol": 3})
-        connection.connect()
+        connection = self._connect(protocol=3)
         set_handler = getattr(connection._parser, "set_invalidation_push_handler", None)
         sock = socket_of(connection)
         if set_handler is None or not isinstance(sock, socket.socket):
@@ -149,32 +175,17 @@ class Listener:
             wait_readable(sock, self._near.settings.staleness / SHARE)
         return True
 
-    def _follow(self) -> None:
+    def _follow(self, run: Callable[[Operation[Any]], Any], block_ms: int) -> None:
         """Follow the cache's stream until the connection is lost."""
-        connection = self._connection = self._class(**self._arguments)
-        connection.connect()
-        swap = partial(_swap, connection)
         news, near = self._shelf.names.news, self._near
-        block_ms = int(min(near.settings.staleness / SHARE, _LONGEST_BLOCK) * 1000) or 1
         self._shelf.announces = True
-        last = drive(swap, cache_news.anchor(news))
+        last = run(cache_news.anchor(news))
         near.begin_trust("stream")
         while not self._stopped.is_set():
             sent = time.monotonic()
-            last, names = drive(swap, cache_news.follow(news, last, block_ms))
+            last, names = run(cache_news.follow(news, last, block_ms))
             near.drop_all(names)
             near.prolong(sent)
-
-
-def _swap(connection: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-    connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            replies.append(error)
-    return replies
 
 
 def wait_readable(sock: socket.socket, seconds: float) -> None:

@@ -32,28 +32,6 @@ class OwnWord(bytes):
     """The name of any other command in an operation of tenantkv's own, told by its type as well."""
 
 
-class OwnText(str):
-    """The name of a command of tenantkv's own as text, with which redis-py's clusters compute.
-
-    Attributes:
-        word: what it stands for.
-    """
-
-    word: bytes
-
-
-def as_text(name: bytes) -> str:
-    """Return a command's name as text, from which `as_written` tells whether it is our own."""
-    text = OwnText(name, "ascii")
-    text.word = name
-    return text if type(name) in (OwnCommand, OwnWord) else str(text)
-
-
-def as_written(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a command with its name as it was before `as_text`."""
-    return (arguments[0].word, *arguments[1:]) if type(arguments[0]) is OwnText else arguments
-
-
 def touches_ours(words: Sequence[bytes], rule: Rule) -> bool:
     """Whether a command names a key of tenantkv's own."""
     return any(name.startswith(OURS) for name in _names(words, rule))

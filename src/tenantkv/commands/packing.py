@@ -1,8 +1,8 @@
 """From a command as libraries write it to the bytes on the wire, through the table.
 
 Laws of this file: nothing is packed that has no rule; a name is rewritten here and nowhere else; what
-cannot be packed raises before a byte exists. Commands with one key, or with nothing but keys, go the
-short way; everything else is split, looked up and rewritten as words.
+cannot be packed raises before a byte exists. Commands with one key, or with nothing but keys, and
+our own scripts go the short way; everything else is split, looked up and rewritten as words.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Packer:
                 return self._pack_single(arguments, rule, namespace.wire_prefix), rule
             if rule.only_keys and len(arguments) > rule.min_args:
                 return self._pack_keys(arguments, rule, namespace.wire_prefix), rule
-        if type(arguments[0]) is OwnCommand:
+        if arguments and type(arguments[0]) is OwnCommand:
             rule = arguments[0].rule
-            return self._pack_own(arguments, rule, namespace.wire_prefix), rule
+            return self._pack_own_script(arguments, rule, namespace.wire_prefix), rule
         words = self.words(arguments)
         rule = find_rule(words)
         return pack_words(rewrite(words, rule, namespace)), rule
@@ -96,16 +96,6 @@ class Packer:
             return [b"%b$%d\r\n" % (head, len(value)), value, b"\r\n"]
         return _bulk([head], [self.to_bytes(value) for value in arguments[2:]])
 
-    def _pack_own(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
-        """A script of tenantkv's own: its name, the script, how many keys, the keys, and values."""
-        to_bytes = self.to_bytes
-        words = [value if type(value) is bytes else to_bytes(value) for value in arguments]
-        last = 3 + int(words[2])
-        if last > len(words):
-            raise too_few(rule, arguments)
-        words[3:last] = [prefix + key for key in words[3:last]]
-        return pack_words(words)
-
     def _pack_keys(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
         """Nothing but keys behind the command's name."""
         if self.utf8 and pack_command is not None:
@@ -114,6 +104,23 @@ class Packer:
             wire = [text + key if type(key) is str else prefix + to_bytes(key) for key in arguments[1:]]
             return pack_command((rule.name, *wire))
         return pack_words([rule.name.encode(), *(prefix + self.to_bytes(key) for key in arguments[1:])])
+
+    def _pack_own_script(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
+        """EVAL or EVALSHA as `tenantkv.ops.scripts` writes it: a script, a count, keys and arguments."""
+        to_bytes = self.to_bytes
+        words = [
+            value
+            if (kind := type(value)) is bytes or kind is OwnCommand
+            else b"%d" % value
+            if kind is int
+            else to_bytes(value)
+            for value in arguments
+        ]
+        last = 3 + int(words[2])
+        if last > len(words):
+            raise too_few(rule, arguments)
+        words[3:last] = [prefix + key for key in words[3:last]]
+        return pack_words(words)
 
     def to_bytes(self, value: Any) -> bytes:
         """Return an argument's bytes, as the connection's encoder gives them."""

@@ -45,8 +45,7 @@ _Base: Any = BaseChannelLayer
 @cache
 def _script() -> Script:
     body = files("tenantkv.contrib").joinpath("channels_send.lua").read_bytes()
-    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
-    return Script("channels_send", body, digest, repeatable=False)
+    return Script.of("channels_send", body, repeatable=False)
 
 
 class _LoopState:

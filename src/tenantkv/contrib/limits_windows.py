@@ -13,7 +13,6 @@ them can make them begin anew anyway.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -72,8 +71,7 @@ def server_url(uri: str | None) -> str | None:
 @cache
 def _script() -> Script:
     body = files("tenantkv.contrib").joinpath("limits_window.lua").read_bytes()
-    digest = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
-    return Script("limits_window", body, digest, repeatable=True)
+    return Script.of("limits_window", body, repeatable=True)
 
 
 class Windows:

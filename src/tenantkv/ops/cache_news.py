@@ -19,11 +19,15 @@ _PAGE = 1000
 
 
 def anchor(news: bytes) -> Operation[bytes]:
-    """Return the id of the stream's last entry, and add one where there is none. Up to three round trips."""
+    """Return the id of the stream's last entry, and add one where there is none. Up to three round trips.
+
+    Raises:
+        redis.exceptions.ResponseError: the server cannot tell: it is loading, or its Cluster is down.
+    """
     for _ in range(2):
         last, _ = yield Batch([("XREVRANGE", news, "+", "-", "COUNT", 1), ("PEXPIRE", news, _LIFE_MS)])
         if isinstance(last, Exception):
-            # Another type: not ours.
+            _refuse_all_but_another_type(last)
             yield Batch([("UNLINK", news)])
         elif last:
             return bytes(last[0][0])
@@ -41,9 +45,14 @@ def follow(news: bytes, last: bytes, block_ms: int) -> Operation[tuple[bytes, li
         news: the stream's own name.
         last: the id seen last.
         block_ms: how long to wait at the most.
+
+    Raises:
+        redis.exceptions.ResponseError: see `anchor`.
     """
     yield Batch([("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", news, last)])
     (entries,) = yield Batch([("XRANGE", news, last, "+", "COUNT", _PAGE)])
+    if isinstance(entries, Exception):
+        _refuse_all_but_another_type(entries)
     if not isinstance(entries, list) or not entries or entries[0][0] != last:
         return (yield from anchor(news)), None
     names: list[bytes] = []
@@ -51,6 +60,12 @@ def follow(news: bytes, last: bytes, block_ms: int) -> Operation[tuple[bytes, li
         last = bytes(number)
         names += _names_in(fields)
     return last, names
+
+
+def _refuse_all_but_another_type(error: Exception) -> None:
+    """Raise what says that the server cannot tell; a key of another type is not ours."""
+    if not str(error).startswith("WRONGTYPE"):
+        raise error
 
 
 def _names_in(fields: Any) -> list[bytes]:

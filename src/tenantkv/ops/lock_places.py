@@ -29,11 +29,11 @@ LONGEST_NAP = 2.0
 # every argument costs time in each call.
 _PATIENCE_MS = int(LONGEST_NAP * 1000) + 2000
 
-_ACQUIRE = script("lock_acquire", repeatable=True)
+_ACQUIRE = script("lock_acquire", "lock_acquire", "lock_fence", repeatable=True)
 _RELEASE = script("lock_release", repeatable=True)
 _RENEW = script("lock_renew", repeatable=True)
 _EXTEND = script("lock_renew")
-_WRITE = script("lock_write", repeatable=True)
+_WRITE = script("lock_write", "lock_write", "lock_fence", repeatable=True)
 _READ = script("lock_read", repeatable=True)
 _TAKE = script("semaphore_acquire", repeatable=True)
 _GIVE = script("semaphore_release", repeatable=True)

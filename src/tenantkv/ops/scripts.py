@@ -19,7 +19,7 @@ Argument = str | bytes | int | float
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script of tenantkv's own.
+    """A Lua script of tenantkv's own; see `of`.
 
     Attributes:
         name: its file's, without the suffix.
@@ -33,20 +33,34 @@ class Script:
     sha: bytes
     repeatable: bool
 
+    @classmethod
+    def of(cls, name: str, *parts: bytes, repeatable: bool) -> Script:
+        """Return the script of that name which consists of `parts`, one after the other."""
+        body = b"\n".join(parts)
+        # The server's own choice of digest.
+        sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
+        return cls(name, body, sha, repeatable)
+
 
 @cache
-def script(name: str, *, repeatable: bool = False) -> Script:
-    """Return the script in ``lua/<name>.lua``."""
+def script(name: str, *parts: str, repeatable: bool = False) -> Script:
+    """Return the script in ``lua/<name>.lua``, or what several files there make together.
+
+    Args:
+        name: the script's.
+        parts: names of the files, if it is not one of its own name.
+        repeatable: see `Script`.
+    """
     # Here, as it takes as long to import as a tenth of all the rest.
     from importlib.resources import files
 
-    body = files("tenantkv.ops").joinpath(f"lua/{name}.lua").read_bytes()
-    # The server's own choice of digest.
-    sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
-    return Script(name, body, sha, repeatable)
+    lua = files("tenantkv.ops").joinpath("lua")
+    bodies = [lua.joinpath(f"{part}.lua").read_bytes() for part in parts or (name,)]
+    return Script.of(name, *bodies, repeatable=repeatable)
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each command, and that would take three times as long.
+@dataclass(slots=True)
 class Call:
     """One call of a script: an effect of its own, or one of a `Batch`'s commands.
 

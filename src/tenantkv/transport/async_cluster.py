@@ -15,7 +15,6 @@ from redis import asyncio as aredis
 from redis.asyncio import cluster as redis_cluster
 from redis.exceptions import RedisClusterException, ResponseError
 
-from tenantkv.commands.own_scripts import as_text
 from tenantkv.errors import RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
@@ -184,7 +183,7 @@ class AsyncTenantRedisCluster(AsyncPrimitives, SpeakingClient, SlotRouting, ared
         self.check(args)
         if type(name) is not str:
             # redis-py's cluster computes with the name as text.
-            args = (as_text(name), *args[1:])  # type: ignore[arg-type]
+            args = (str(name, "ascii"), *args[1:])  # type: ignore[arg-type]
         return await self._send(args, options)
 
     async def _send(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -15,7 +15,6 @@ from typing import Any
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import MaxConnectionsError
 
-from tenantkv.commands.own_scripts import as_written
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.transport.pool import MAX_CONNECTIONS, POOL_WAIT
@@ -154,7 +153,6 @@ class NodeView(ClusterNode):
             return True
         kwargs.pop("asking", None)
         asking, self._asking = self._asking, False
-        args = as_written(args)
         connection = await self.enter()
         try:
             if asking:

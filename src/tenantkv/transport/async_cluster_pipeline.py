@@ -10,11 +10,21 @@ from typing import Any
 
 from redis import asyncio as aredis
 from redis.asyncio import cluster as redis_cluster
-from redis.client import NEVER_DECODE
 from redis.exceptions import RedisError, ResponseError, WatchError
 
 from tenantkv.transport.cluster_pipeline import UNBLOCKED, Channels
-from tenantkv.transport.cluster_slots import ELSEWHERE, LOST, Queued, plan, raise_first
+from tenantkv.transport.cluster_slots import (
+    ELSEWHERE,
+    LOST,
+    REDIRECTIONS,
+    SOON,
+    Queued,
+    has_moved,
+    is_later,
+    plan,
+    raise_first,
+    sent_to,
+)
 from tenantkv.transport.pipeline import annotate
 from tenantkv.transport.redis_py import queue_of, transaction_of
 from tenantkv.transport.retry import is_unrepeatable
@@ -72,17 +82,57 @@ async def execute(client: Any, queue: Sequence[Queued], *, raw: bool = False, re
         redis.exceptions.ConnectionError: a node cannot be reached; nothing was sent.
     """
     await client.repeat(lambda: _exchange(client, queue, raw))
+    if raw and has_moved(queue):
+        client.refresh()
     for command in queue:
         error = command.result
         # An error that is safe to repeat stands for a whole packet without an unsafe command.
-        if (redirect and isinstance(error, ELSEWHERE)) or (
-            isinstance(error, LOST) and not is_unrepeatable(error)
-        ):
-            options = {NEVER_DECODE: True} if raw else command.options
-            try:
-                command.result = await client.execute_command(*command.args, **options)
-            except RedisError as again:
-                command.result = again
+        is_elsewhere = redirect and isinstance(error, ELSEWHERE)
+        if not is_elsewhere and (not isinstance(error, LOST) or is_unrepeatable(error)):
+            continue
+        try:
+            if raw:
+                await _do_again(client, command)
+            else:
+                command.result = await client.execute_command(*command.args, **command.options)
+        except RedisError as again:
+            command.result = again
+
+
+async def _do_again(client: Any, command: Queued) -> None:
+    """Do a command of our own where it belongs. redis-py would take it for one of the user's."""
+    for _ in range(REDIRECTIONS):
+        error, command.result = command.result, None
+        node, asking = sent_to(client, error)
+        if node is None:
+            client.refresh()
+        if is_later(error):
+            await asyncio.sleep(SOON)
+        if node is None:
+            await client.repeat(lambda: _exchange(client, [command], True))
+        else:
+            await _send_to(node, command, asking=asking)
+        if not isinstance(command.result, ELSEWHERE):
+            return
+
+
+async def _send_to(node: Any, command: Queued, *, asking: bool) -> None:
+    connection = await node.enter()
+    try:
+        if asking:
+            packed = connection.pack_commands([("ASKING",), command.args])
+            await connection.send_packed_command(packed)
+            await connection.read_response()
+        else:
+            await connection.send_command(*command.args)
+        command.result = await connection.read_response(disable_decoding=True)
+    except LOST as error:
+        await connection.disconnect(nowait=True)
+        command.result = error
+    except ResponseError as error:
+        command.result = error
+    finally:
+        await node.leave(connection)
 
 
 class _Batch:

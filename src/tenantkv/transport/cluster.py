@@ -19,7 +19,6 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException, ResponseError
 
-from tenantkv.commands.own_scripts import as_text
 from tenantkv.errors import ConfigurationError, RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops import own_keys
@@ -169,7 +168,7 @@ class TenantRedisCluster(Primitives, SpeakingClient, SlotRouting, RedisCluster):
         self.check(args)
         if type(name) is not str:
             # redis-py's cluster computes with the name as text.
-            args = (as_text(name), *args[1:])  # type: ignore[arg-type]
+            args = (str(name, "ascii"), *args[1:])  # type: ignore[arg-type]
         return self._send(args, options)
 
     def _send(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantkv.commands.own_scripts import as_written
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.transport.connection import NamespacedConnection, NamespacedSSLConnection
@@ -20,7 +19,6 @@ class _NodeConnection:
 
     def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Rewrite and send one command."""
-        args = as_written(args)
         session = self.session  # type: ignore[attr-defined]
         registrar = session.registrar
         if self._asked:

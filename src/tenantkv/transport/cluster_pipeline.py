@@ -7,12 +7,12 @@ command with several keys, which with ``placement="slot"`` all work. Transaction
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import redis
-from redis.client import NEVER_DECODE
 from redis.cluster import ClusterPipeline, ClusterPubSub
 from redis.exceptions import RedisError, ResponseError, WatchError
 
@@ -20,10 +20,15 @@ from tenantkv.namespace import Namespace
 from tenantkv.transport.cluster_slots import (
     ELSEWHERE,
     LOST,
+    REDIRECTIONS,
+    SOON,
     Queued,
     SlotRouting,
+    has_moved,
+    is_later,
     plan,
     raise_first,
+    sent_to,
 )
 from tenantkv.transport.redis_py import queue_of, transaction_of
 from tenantkv.transport.retry import is_unrepeatable
@@ -107,15 +112,54 @@ def execute(client: Any, queue: Sequence[Queued], *, raw: bool = False) -> None:
         redis.exceptions.ConnectionError: a node cannot be reached; nothing was sent.
     """
     client.repeat(lambda: _exchange(client, queue, raw))
+    if raw and has_moved(queue):
+        client.refresh()
     for command in queue:
         error = command.result
         # An error that is safe to repeat stands for a whole packet without an unsafe command.
-        if isinstance(error, ELSEWHERE) or (isinstance(error, LOST) and not is_unrepeatable(error)):
-            options = {NEVER_DECODE: True} if raw else command.options
-            try:
-                command.result = client.execute_command(*command.args, **options)
-            except RedisError as again:
-                command.result = again
+        if not isinstance(error, ELSEWHERE) and (not isinstance(error, LOST) or is_unrepeatable(error)):
+            continue
+        try:
+            if raw:
+                _do_again(client, command)
+            else:
+                command.result = client.execute_command(*command.args, **command.options)
+        except RedisError as again:
+            command.result = again
+
+
+def _do_again(client: Any, command: Queued) -> None:
+    """Do a command of our own where it belongs. redis-py would take it for one of the user's."""
+    for _ in range(REDIRECTIONS):
+        error, command.result = command.result, None
+        node, asking = sent_to(client, error)
+        if node is None:
+            client.refresh()
+        if is_later(error):
+            time.sleep(SOON)
+        if node is None:
+            client.repeat(lambda: _exchange(client, [command], True))
+        else:
+            _send_to(client.get_redis_connection(node).connection_pool, command, asking=asking)
+        if not isinstance(command.result, ELSEWHERE):
+            return
+
+
+def _send_to(pool: Any, command: Queued, *, asking: bool) -> None:
+    connection = pool.get_connection()
+    try:
+        if asking:
+            connection.send_command("ASKING")
+            connection.read_response()
+        connection.send_command(*command.args)
+        command.result = connection.read_response(disable_decoding=True)
+    except LOST as error:
+        connection.disconnect()
+        command.result = error
+    except ResponseError as error:
+        command.result = error
+    finally:
+        pool.release(connection)
 
 
 class _Batch:

@@ -35,6 +35,8 @@ from tenantkv.transport.session import packer_of, without_secrets
 LOST = (RedisConnectionError, RedisTimeoutError)
 #: The node did not do it; another will, or the same a little later.
 ELSEWHERE = (_MovedError, _AskError, TryAgainError, ClusterDownError)
+#: How often a command goes on to another node, and seconds to wait where none does it at the moment.
+REDIRECTIONS, SOON = 16, 0.05
 #: What a cluster client repeats beside lost connections.
 UNSETTLED = (ClusterDownError, SlotNotCoveredError)
 
@@ -220,6 +222,25 @@ def _nodes_of(client: Any, command: Queued) -> list[Any]:
             )
         ]
     return named_nodes(client, flag)
+
+
+def sent_to(client: Any, error: Any) -> tuple[Any, bool]:
+    """Return the node that an error names, or ``None``, and whether it has to be asked with ASKING."""
+    if not isinstance(error, _AskError):
+        return None, False
+    node = client.get_node(host=error.host, port=error.port)
+    # redis-py's MOVED is a kind of ASK.
+    return node, not isinstance(error, _MovedError)
+
+
+def has_moved(queue: Iterable[Queued]) -> bool:
+    """Whether slots of these commands are elsewhere now, for good."""
+    return any(isinstance(command.result, _MovedError) for command in queue)
+
+
+def is_later(error: Any) -> bool:
+    """Whether no node does a command at the moment."""
+    return isinstance(error, (TryAgainError, ClusterDownError))
 
 
 def named_nodes(client: Any, flag: str) -> list[Any]:

@@ -12,12 +12,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tenantkv.commands.own_scripts import OwnWord
+from tenantkv.commands.own_scripts import OwnCommand, OwnWord
 from tenantkv.ops.effects import Batch, Call, Command, Effect, Operation, Sleep
 
 Result = TypeVar("Result")
 Words = tuple[Any, ...]
 
+# Types that are the same in every encoding.
+_WITHOUT_TEXT = frozenset([OwnCommand, bytes, int, float])
 # What the retry policy decides about: a lost connection, and a primary that has become a replica.
 _MAY_REPEAT = (RedisConnectionError, RedisTimeoutError, TimeoutError, ReadOnlyError)
 
@@ -33,8 +35,10 @@ def _words(steps: Iterable[Any]) -> list[Words]:
     return [in_utf8(step.by_digest if isinstance(step, Call) else step) for step in steps]
 
 
-def in_utf8(arguments: Iterable[Any]) -> Words:
+def in_utf8(arguments: Words) -> Words:
     """Return a command of our own: told by its type, and UTF-8 whatever the user's connection encodes in."""
+    if type(arguments[0]) is OwnCommand and _WITHOUT_TEXT.issuperset(map(type, arguments)):
+        return arguments
     words = [word.encode() if isinstance(word, str) else word for word in arguments]
     if type(words[0]) is bytes:
         words[0] = OwnWord(words[0])
@@ -111,21 +115,22 @@ def exchange(pool: Any, commands: list[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = pool.get_connection()
     try:
-        return _once(connection, commands)
+        return exchange_on(connection, commands)
     except _MAY_REPEAT as error:
         first: list[Exception] = [error]
 
         def once() -> list[Any]:
             if first:
                 raise first.pop()
-            return _once(connection, commands)
+            return exchange_on(connection, commands)
 
         return connection.retry.call_with_retry(once, lambda *_: connection.disconnect())  # type: ignore[no-any-return]
     finally:
         pool.release(connection)
 
 
-def _once(connection: Any, commands: list[Words]) -> list[Any]:
+def exchange_on(connection: Any, commands: list[Words]) -> list[Any]:
+    """Return what `exchange` does, on a connection that the caller has; nothing is sent twice."""
     if len(commands) == 1:
         # As the client sends one: a blocking one may take its time, a replica's refusal is repeated.
         connection.send_command(*commands[0])
@@ -190,21 +195,22 @@ async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = await pool.get_connection()
     try:
-        return await _aonce(connection, commands)
+        return await aexchange_on(connection, commands)
     except _MAY_REPEAT as error:
         first: list[Exception] = [error]
 
         async def once() -> list[Any]:
             if first:
                 raise first.pop()
-            return await _aonce(connection, commands)
+            return await aexchange_on(connection, commands)
 
         return await connection.retry.call_with_retry(once, lambda *_: connection.disconnect())  # type: ignore[no-any-return]
     finally:
         await pool.release(connection)
 
 
-async def _aonce(connection: Any, commands: list[Words]) -> list[Any]:
+async def aexchange_on(connection: Any, commands: list[Words]) -> list[Any]:
+    """Return what `aexchange` does, on a connection that the caller has; nothing is sent twice."""
     if len(commands) == 1:
         await connection.send_command(*commands[0])
         try:

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tenantkv.cache import AsyncCache, Cache
-    from tenantkv.lock import AsyncLock, Lock
-    from tenantkv.lock_lease import AsyncLease, Lease
-    from tenantkv.lock_read_write import AsyncReadWriteLock, ReadWriteLock
+    from tenantkv.lock import (
+        AsyncLease,
+        AsyncLock,
+        AsyncReadWriteLock,
+        AsyncSemaphore,
+        Lease,
+        Lock,
+        ReadWriteLock,
+        Semaphore,
+    )
     from tenantkv.queue import AsyncQueue, Queue, QueueSettings
     from tenantkv.rate_limit import AsyncRateLimit, RateLimit
-    from tenantkv.semaphore import AsyncSemaphore, Semaphore
 
 #: What stands for an argument that was not given, where ``None`` means something.
 UNSET: Any = object()
@@ -83,7 +89,7 @@ class Primitives:
         on_lost: Callable[[Lease], Any] | None = None,
     ) -> ReadWriteLock:
         """Return a pair of locks, ``.read()`` and ``.write()``. Nothing is sent yet."""
-        from tenantkv.lock_read_write import ReadWriteLock
+        from tenantkv.lock import ReadWriteLock
 
         terms = {"lease": lease, "wait": wait, "renew": renew, "on_lost": on_lost}
         return ReadWriteLock(self, name, hidden=hidden, **terms)
@@ -100,7 +106,7 @@ class Primitives:
         on_lost: Callable[[Lease], Any] | None = None,
     ) -> Semaphore:
         """Return a semaphore of `limit` places, for ``with``. Nothing is sent yet."""
-        from tenantkv.semaphore import Semaphore
+        from tenantkv.lock import Semaphore
 
         terms: dict[str, Any] = {"lease": lease, "wait": wait, "renew": renew, "on_lost": on_lost}
         return Semaphore(self, name, limit, hidden=hidden, **terms)
@@ -178,7 +184,7 @@ class AsyncPrimitives:
         on_lost: Callable[[AsyncLease], Any] | None = None,
     ) -> AsyncReadWriteLock:
         """Return a pair of locks, ``.read()`` and ``.write()``. Nothing is sent yet."""
-        from tenantkv.lock_read_write import AsyncReadWriteLock
+        from tenantkv.lock import AsyncReadWriteLock
 
         terms = {"lease": lease, "wait": wait, "renew": renew, "on_lost": on_lost}
         return AsyncReadWriteLock(self, name, hidden=hidden, **terms)
@@ -195,7 +201,7 @@ class AsyncPrimitives:
         on_lost: Callable[[AsyncLease], Any] | None = None,
     ) -> AsyncSemaphore:
         """Return a semaphore of `limit` places, for ``async with``. Nothing is sent yet."""
-        from tenantkv.semaphore import AsyncSemaphore
+        from tenantkv.lock import AsyncSemaphore
 
         terms: dict[str, Any] = {"lease": lease, "wait": wait, "renew": renew, "on_lost": on_lost}
         return AsyncSemaphore(self, name, limit, hidden=hidden, **terms)

@@ -16,7 +16,6 @@ No I/O here.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -40,7 +39,7 @@ CHUNK = 200
 def script(name: str, *, repeatable: bool = True) -> Script:
     """Return the script in ``lua/<name>.lua``."""
     body = files("tenantkv.contrib.celery").joinpath(f"lua/{name}.lua").read_bytes()
-    return Script(name, body, hashlib.sha1(body, usedforsecurity=False).hexdigest().encode(), repeatable)
+    return Script.of(name, body, repeatable=repeatable)
 
 
 @dataclass(frozen=True, slots=True)

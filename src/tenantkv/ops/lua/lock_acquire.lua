@@ -1,4 +1,5 @@
 -- Takes a lock that is free, or says how long it may take. Repeating it answers the same.
+-- It goes on in lock_fence.lua, where the lock was taken.
 -- KEYS[1]  lock (string: the token, then + once somebody waits; with a TTL)
 -- KEYS[2]  fence (string: the last fencing number)
 -- KEYS[3]  wake (list: one item when a waiter should look)
@@ -12,16 +13,15 @@
 --          0 if it is free and another waiter's turn
 -- LONGEST  the longest lease there is, ms: what has more, or no TTL, is not ours (ops/lock_places.py)
 -- AHEAD    how far a fencing number may be ahead of the clock, microseconds: what is more is not ours
--- FENCE    for how long the fence is kept, ms
 -- WAKE     for how long an item waits in the wake list, ms
 -- WAITERS  in fair order: waiters at the most
-local LONGEST, AHEAD, FENCE, WAKE, WAITERS = 2592000000, 3600000000, 604800000, 5000, 1024
+local LONGEST, AHEAD, WAKE, WAITERS = 2592000000, 3600000000, 5000, 1024
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 local fair, waited = #KEYS > 3, ARGV[3]
 local taken = not fair and redis.call('SET', KEYS[1], ARGV[1] .. waited, 'NX', 'PX', ARGV[2])
 
 if not taken then
+  local now = time[1] * 1000000 + time[2]
   local value, left = redis.pcall('GETRANGE', KEYS[1], 0, 63), -1
   if value == ARGV[1] or value == ARGV[1] .. '+' then
     -- Granted before, and the reply was lost.
@@ -93,19 +93,3 @@ if not taken then
     redis.call('SET', KEYS[1], ARGV[1] .. waited, 'PX', ARGV[2])
   end
 end
-
-local number = string.format('%.0f', now)
-local last = redis.pcall('SET', KEYS[2], number, 'PX', FENCE, 'GET')
-if type(last) == 'table' then
-  -- Another type, which is not ours; or a server before Redis 6.2, which knows no GET here.
-  last = redis.pcall('GETRANGE', KEYS[2], 0, 31)
-  redis.call('SET', KEYS[2], number, 'PX', FENCE)
-end
-if type(last) == 'string' then
-  last = tonumber(last)
-  if last and last >= now and last <= now + AHEAD then
-    number = string.format('%.0f', last + 1)
-    redis.call('SET', KEYS[2], number, 'PX', FENCE)
-  end
-end
-return number

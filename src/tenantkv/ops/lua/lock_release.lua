@@ -8,7 +8,8 @@
 -- KEPT     for how long marks are kept, ms
 -- WAKE     for how long an item waits in the wake list, ms
 local KEPT, WAKE = 600000, 5000
-local value = redis.pcall('GETRANGE', KEYS[1], 0, 63)
+-- Numbers as text: writing them takes as long as a command.
+local value = redis.pcall('GETRANGE', KEYS[1], '0', '63')
 if value == ARGV[1] or value == ARGV[1] .. '+' then
   redis.call('DEL', KEYS[1])
   local size = redis.pcall('APPEND', KEYS[2], ARGV[2])

@@ -1,4 +1,5 @@
 -- Takes a read/write lock for writing, or says how long it may take. Repeating it answers the same.
+-- It goes on in lock_fence.lua, where the lock was taken.
 -- KEYS[1]  writer (string: the token, then + once somebody waits; with a TTL)
 -- KEYS[2]  fence (string: the last fencing number)
 -- KEYS[3]  wake (list)
@@ -11,8 +12,7 @@
 -- returns  the fencing number (string), or for how long the lock is held at the most (integer, ms)
 -- LONGEST  the longest lease there is, ms: what has more, or no TTL, is not ours (ops/lock_places.py)
 -- AHEAD    how far a fencing number may be ahead of the clock, microseconds: what is more is not ours
--- FENCE    for how long the fence is kept, ms
-local LONGEST, AHEAD, FENCE = 2592000000, 3600000000, 604800000
+local LONGEST, AHEAD = 2592000000, 3600000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local value, mine = redis.pcall('GETRANGE', KEYS[1], 0, 63), false
@@ -55,18 +55,3 @@ if not mine then
   local waited = redis.call('UNLINK', KEYS[5]) == 1 and '+' or ARGV[3]
   redis.call('SET', KEYS[1], ARGV[1] .. waited, 'PX', ARGV[2])
 end
-local number = string.format('%.0f', now)
-local last = redis.pcall('SET', KEYS[2], number, 'PX', FENCE, 'GET')
-if type(last) == 'table' then
-  -- Another type, which is not ours; or a server before Redis 6.2, which knows no GET here.
-  last = redis.pcall('GETRANGE', KEYS[2], 0, 31)
-  redis.call('SET', KEYS[2], number, 'PX', FENCE)
-end
-if type(last) == 'string' then
-  last = tonumber(last)
-  if last and last >= now and last <= now + AHEAD then
-    number = string.format('%.0f', last + 1)
-    redis.call('SET', KEYS[2], number, 'PX', FENCE)
-  end
-end
-return number

@@ -12,8 +12,8 @@ from typing import Any
 from redis.exceptions import LockError
 
 from tenantkv.errors import ConfigurationError
-from tenantkv.lock_lease import DEFAULT_LEASE, LeaseState, Terms, lock_error
-from tenantkv.lock_taking import desk_of
+from tenantkv.lock.lease import DEFAULT_LEASE, LeaseState, Terms, lock_error
+from tenantkv.lock.taking import desk_of
 from tenantkv.ops import lock as operations
 from tenantkv.ops.lock import Grant
 from tenantkv.ops.lock_places import Place

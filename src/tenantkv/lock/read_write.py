@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantkv.lock import AsyncLock, Lock
-from tenantkv.lock_state import to_bytes
+from tenantkv.lock.locks import AsyncLock, Lock
+from tenantkv.lock.state import to_bytes
 from tenantkv.ops.lock_places import Reading, Writing, key_of
 from tenantkv.transport.primitives import UNSET
 

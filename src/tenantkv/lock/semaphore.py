@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tenantkv.errors import ConfigurationError
-from tenantkv.lock_keeper import LOST
-from tenantkv.lock_lease import DEFAULT_LEASE, AsyncLease, Lease, Terms, lock_error
-from tenantkv.lock_taking import async_take, take
+from tenantkv.lock.keeper import LOST
+from tenantkv.lock.lease import DEFAULT_LEASE, AsyncLease, Lease, Terms, lock_error
+from tenantkv.lock.taking import async_take, take
 from tenantkv.ops import lock as operations
 from tenantkv.ops.lock_places import Shared, key_of
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tenantkv.lock_keeper import LOST, Abandoned, AsyncKeeper, Keeper
-from tenantkv.lock_lease import AsyncLease, Lease, Terms, new_token
+from tenantkv.lock.keeper import LOST, Abandoned, AsyncKeeper, Keeper
+from tenantkv.lock.lease import AsyncLease, Lease, Terms, new_token
 from tenantkv.namespace import Namespace
 from tenantkv.ops import directory
 from tenantkv.ops import lock as operations

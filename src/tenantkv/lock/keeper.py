@@ -17,7 +17,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tenantkv.lock_lease import LeaseState
+from tenantkv.lock.lease import LeaseState
 from tenantkv.ops import lock as operations
 from tenantkv.ops.effects import Operation
 from tenantkv.ops.lock_places import Place

@@ -22,7 +22,7 @@ from tenantkv.ops import lock as operations
 from tenantkv.ops.lock_places import Place, Renewal
 
 if TYPE_CHECKING:
-    from tenantkv.lock_keeper import AsyncKeeper, Keeper
+    from tenantkv.lock.keeper import AsyncKeeper, Keeper
 
 logger = logging.getLogger("tenantkv.lock")
 

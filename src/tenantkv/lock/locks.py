@@ -15,15 +15,13 @@ from redis import lock as redis_lock
 from redis.asyncio import lock as redis_async_lock
 from redis.exceptions import LockError
 
-from tenantkv.lock_keeper import Keeper
-from tenantkv.lock_lease import AsyncLease, Lease, LeaseLostError, lock_error
-from tenantkv.lock_state import LockState, exclusive
-from tenantkv.lock_taking import async_keeper_of, async_take, desk_of, take
+from tenantkv.lock.keeper import Keeper
+from tenantkv.lock.lease import AsyncLease, Lease, lock_error
+from tenantkv.lock.state import LockState, exclusive
+from tenantkv.lock.taking import async_keeper_of, async_take, desk_of, take
 from tenantkv.ops import lock as operations
 from tenantkv.ops.lock_places import Place
 from tenantkv.transport.primitives import UNSET
-
-__all__ = ["AsyncLock", "LeaseLostError", "Lock"]
 
 _UNAVAILABLE = "Unable to acquire lock within the time specified"
 _UNLOCKED = "Cannot release a lock that's not owned or is already unlocked."
