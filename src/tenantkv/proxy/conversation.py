@@ -25,7 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tenantkv.errors import MalformedCommandError, TenantKVError, UnknownCommandError
+from tenantkv.errors import TenantKVError, UnknownCommandError
 from tenantkv.proxy import local
 from tenantkv.proxy.answers import Answers, Awaited
 from tenantkv.proxy.local import Visitor
@@ -41,7 +41,6 @@ _FLUSH_ABOVE_BYTES = 262_144
 _STRANGERS_BYTES = 16_384
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 
-_BARE = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
 _ENDINGS = frozenset({"EXEC", "DISCARD"})
 _EMULATED = frozenset({b"KEYS", b"SCAN", b"DBSIZE", b"RANDOMKEY", b"FLUSHDB"})
 # After these, another connection would not do what the client has asked this one for.
@@ -180,11 +179,7 @@ class Conversation:
         upstream = self._upstream
         assert upstream is not None
         name = words[0].upper()
-        if name in _BARE and len(words) > 1:
-            # The server would stay in the transaction that the session thinks has ended.
-            self._refuse(MalformedCommandError(name.decode(), "it takes no arguments."))
-            return
-        if entry is None and self._is_spoilt and name == b"EXEC":
+        if entry is None and self._is_spoilt and len(words) == 1 and name == b"EXEC":
             words = [b"DISCARD"]
             text = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
             entry = Awaited(instead=text)
