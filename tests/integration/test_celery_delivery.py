@@ -98,6 +98,26 @@ def test_a_lost_queue_is_told(server, tmp_path):
         wait_for("the log", lambda: "7 messages or entries are gone from the server" in one.log("worker"))
 
 
+def test_who_takes_the_last_message_need_not_ask_again(server, tmp_path):
+    with tool(server, tmp_path) as one, one.app.connection_for_read() as connection:
+        channel, bell = connection.default_channel, one.wire("tkv:celery:bell:celery")
+
+        def claim():
+            channel._claim = ""
+            reply = channel.call(channel._claim_call(["celery"]))
+            return reply and reply[2:]
+
+        for number in range(2):
+            one.call("who", f"last{number}")
+        assert one.raw.llen(bell) == 2
+        assert [claim(), claim()] == [[], [b"last"]]
+        # Nothing rings for messages that were taken, and the next one rings.
+        assert one.raw.llen(bell) == 0
+        one.call("who", "next")
+        assert one.raw.llen(bell) == 1
+        assert [claim(), claim()] == [[b"last"], None]
+
+
 def test_a_queue_has_a_bound(server, tmp_path):
     with tool(server, tmp_path, queue_bound=3) as one:
         for _ in range(3):
