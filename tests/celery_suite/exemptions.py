@@ -1,4 +1,9 @@
-"""Which tests of Celery and of channels_redis cannot pass, and why. Patterns of names -> reason."""
+"""Which tests of Celery, kombu and channels_redis cannot pass, and why. Patterns of names -> reason.
+
+Of kombu's, ``t/integration`` is run. ``t/unit/transport/virtual`` tests kombu's own base classes with its own
+transports, so that nothing of ours would be tested, and ``t/unit/transport/test_redis.py`` puts mocks in the
+place of the clients that ours are.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +38,35 @@ CELERY = {
     ),
     "test_canvas.py::*test_chord_header_id_duplicated_on_rabbitmq_msg_duplication*": (
         "puts an object into a message that JSON cannot hold; stock Redis refuses it as well"
+    ),
+}
+
+_SEALED = "reads a sealed binding or message with a client of its own"
+_PREFIXED = "looks for names with '_prefixed_' in front, which is a namespace of its own here"
+_CLAIMS = "looks for a delivery tag among what is held, where claims have names of their own"
+
+KOMBU = {
+    "test_redis.py::*::test_queue_expiration_set?connection1?": _PREFIXED,
+    "test_redis.py::*::test_expiration_gets_reset_on_*?connection1?": _PREFIXED,
+    "test_redis.py::*::test_queue_expires_for_all_priorities?connection1?": _PREFIXED,
+    "test_redis.py::*::test_binding_table_*?connection1?": _PREFIXED,
+    "test_redis.py::*::test_deleting_an_expiring_queue_removes_its_binding*": _SEALED,
+    "test_redis.py::*::test_refresh_keeps_a_topic_binding_as_bound*": _SEALED,
+    "test_redis.py::*::test_refresh_and_sweep_binding_scripts*": _SEALED,
+    "test_redis.py::*::test_fanout_is_deferred_until_flush*": _SEALED,
+    "test_redis.py::test_RedisRestoreVisible::*": _CLAIMS,
+    "test_redis.py::test_RedisRestoreAtShutdown::*": _CLAIMS,
+    "test_redis.py::test_RedisRestoreBindingLookupFailure::*": (
+        "lets a look at the bindings fail, and ours puts a message back into its list without one"
+    ),
+    "test_redis.py::test_event_loop_consumes_after_connection_reconnect*BRPOP?": (
+        "calls the readers itself, and takes the ring of a bell, which is no message, for an error"
+    ),
+    "test_redis_brpop_qos.py::test_hub_pauses_pending_brpop_until_ack?message?": (
+        "expects the message in BRPOP's reply; ours asks for it when the bell has rung"
+    ),
+    "test_redis_brpop_qos.py::test_drain_events_resumes_pending_brpop_without_resending": (
+        "expects the message in BRPOP's reply; ours asks for it when the bell has rung"
     ),
 }
 
