@@ -48,8 +48,7 @@ def test_the_tasks_of_a_killed_worker_return(server, tmp_path):
 
 def test_a_long_eta_is_not_redelivered(server, tmp_path):
     with tool(server, tmp_path, visibility_timeout=1.2) as one:
-        for name in ("a", "b"):
-            one.start(name=name)
+        one.start_all(names=("a", "b"))
         results = [one.call("who", f"eta{n}", countdown=3) for n in range(10)]
         # A task that lasts, in a worker that does nothing else meanwhile.
         results.append(one.call("hold", "lasting", 3.0))
@@ -194,7 +193,7 @@ def send(place, number, patience=60.0):
 )
 def test_every_task_runs_whatever_happens_to_the_connections(server, tmp_path, tasks, every):
     with Proxy(server.port) as proxy, tool(server, tmp_path, url=proxy.url, visibility_timeout=3) as one:
-        workers = [one.start(name=f"w{n}", pool="solo") for n in range(2)]
+        workers = one.start_all(names=("w0", "w1"))
 
         def replace():
             """Kill a worker, now and then."""

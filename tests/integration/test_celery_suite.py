@@ -86,9 +86,9 @@ needs_channels_redis = pytest.mark.skipif(
 @pytest.mark.timeout(300)
 def test_some_of_celerys_tests(tmp_path):
     files = ("t/integration/test_inspect.py", "t/integration/test_redis_backend.py")
-    some = "ping or stats or active_queues or revoked or churn or reentrant or concurrent or chord_expires"
+    some = "ping or churn or reentrant or concurrent or chord_expires"
     outcomes, output = run("celery", tmp_path / "result.json", *files, "-k", some)
-    check(outcomes, output, CELERY, 8)
+    check(outcomes, output, CELERY, 5)
 
 
 @needs_pydantic
