@@ -36,8 +36,11 @@ CELERY = {
     "test_redis_backend.py::test_chord_part_return_records_each_header_task_once*": (
         "writes a part of a chord without a seal, which is what a forger does; it is dropped"
     ),
-    "test_canvas.py::*test_chord_header_id_duplicated_on_rabbitmq_msg_duplication*": (
-        "puts an object into a message that JSON cannot hold; stock Redis refuses it as well"
+    "test_tasks.py::test_task_replacement::test_replaced_task_nesting_level_0": (
+        "forgets what it heard if the worker is quicker than the next line; on stock Redis too, under load"
+    ),
+    "test_worker.py::test_pidbox_reset_after_repeated_control_errors": (
+        "marked as flaky there: while another thread of the process runs a task, nobody may wait for a result"
     ),
 }
 
