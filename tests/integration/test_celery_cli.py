@@ -101,12 +101,13 @@ def test_status_shows_queues_and_what_workers_hold(one, monkeypatch, capsys):
         one.call("who", queue="reports", priority=9 if number else 0)
     one.call("who", "hunter2" * 20_000, queue="large")
     one.raw.lpush(one.wire("forged"), "garbage")
-    one.raw.hset(one.wire("tkv:celery:ledger"), "forged", 3)
+    one.raw.hset(one.wire("tkv:celery:ledger"), mapping={"forged": 3, b"\xff\x1b[2J": 1, "unread": "x"})
     before = one.server.dump()
     found = look("--no-usage", "--threshold", "queue-depth=3,", "--threshold", "queue-age=0,", code=1)
     assert one.server.dump() == before
     (broker,) = found["snapshot"]["brokers"]
-    forged, large, reports = broker["queues"]
+    forged, large, reports, planted = broker["queues"]
+    assert planted["depth"] == 0
     assert (forged["depth"], forged["lost"], forged["oldest_age"]) == (1, 2, None)
     # A large message is not fetched for its age.
     assert (large["depth"], large["oldest_age"]) == (1, None)

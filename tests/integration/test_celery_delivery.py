@@ -47,11 +47,12 @@ def test_the_tasks_of_a_killed_worker_return(server, tmp_path):
 
 
 def test_a_long_eta_is_not_redelivered(server, tmp_path):
-    with tool(server, tmp_path, visibility_timeout=1.2) as one:
+    # Long enough for the workers' signs of life on a busy machine.
+    with tool(server, tmp_path, visibility_timeout=2) as one:
         one.start_all(names=("a", "b"))
-        results = [one.call("who", f"eta{n}", countdown=3) for n in range(10)]
+        results = [one.call("who", f"eta{n}", countdown=4) for n in range(10)]
         # A task that lasts, in a worker that does nothing else meanwhile.
-        results.append(one.call("hold", "lasting", 3.0))
+        results.append(one.call("hold", "lasting", 4.0))
         for result in results:
             result.get(timeout=30)
         assert [one.ran(f"eta{n}") for n in range(10)] == [1] * 10

@@ -44,13 +44,14 @@ def _celery(client: Any, database: int) -> Iterator[BrokerState]:
     unacked, lapsed = client.run(status_brokers.claims(claims.UNACKED, claims.INDEX, now - LAPSED))
     if not due and not unacked:
         return
-    lists = [claims.lists_of(name) for name in due]
+    # Somebody may have planted names that are no text.
+    lists = [[each.encode("utf-8", "surrogateescape") for each in claims.lists_of(name)] for name in due]
     found = client.run(status_brokers.waiting(lists, status_brokers.LAST))
     sealer = MessageSealer(client.namespace, database)
 
-    def age(names: Sequence[str], blobs: Sequence[bytes]) -> float | None:
+    def age(names: Sequence[bytes], blobs: Sequence[bytes]) -> float | None:
         pairs = zip(names, blobs, strict=True)
-        sent = [sealer.sealed_at(blob, "list", name.encode()) for name, blob in pairs if blob]
+        sent = [sealer.sealed_at(blob, "list", name) for name, blob in pairs if blob]
         return _age([each for each in sent if each is not None], now)
 
     queues = [

@@ -95,18 +95,20 @@ class RawServer:
         The connection is of no use for anything else afterwards.
 
         Returns:
-            ``None`` if the server refuses to be listened to.
+            ``None`` if the server cannot be listened to.
         """
         connection = self._connection
         heard: list[bytes] = []
-        connection.send_command("PSUBSCRIBE", EVENTS)
         until = time.monotonic() + seconds
         try:
+            connection.send_command("PSUBSCRIBE", EVENTS)
             connection.read_response(disable_decoding=True)
             while len(heard) < _MOST_HEARD and (left := until - time.monotonic()) > 0:
                 if connection.can_read(timeout=left):
-                    heard.append(connection.read_response(disable_decoding=True)[2])
-        except ResponseError:
+                    kind, _, channel, *_ = connection.read_response(disable_decoding=True)
+                    heard += [channel] if kind == b"pmessage" else []
+        except (RedisError, TypeError, ValueError):
+            # All else is known by now.
             return None
         return heard
 

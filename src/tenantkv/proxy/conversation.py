@@ -213,7 +213,7 @@ class Conversation:
             if rule.name in _ENDINGS:
                 self._is_spoilt = False
             await self._settled()
-            if rule.name == "EXEC":
+            if rule.name == "EXEC" and self._upstream is upstream:
                 # What it wrote could not be registered ahead.
                 self._register(session, [])
         elif self._out_bytes > _FLUSH_ABOVE_BYTES:
