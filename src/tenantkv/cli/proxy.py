@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run ``proxy``."""
     # Here, as help and completion need no proxy.
-    from tenantkv.proxy.conversation import Limits
+    from tenantkv.proxy.limits import Limits
     from tenantkv.proxy.server import Address, bound
 
     address = Address.parse(arguments.listen)

@@ -18,7 +18,6 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -29,6 +28,7 @@ from tenantkv.commands.rule import Rule
 from tenantkv.errors import TenantKVError, UnknownCommandError
 from tenantkv.proxy import local
 from tenantkv.proxy.answers import Answers, Awaited
+from tenantkv.proxy.limits import Limits
 from tenantkv.proxy.local import Visitor
 from tenantkv.proxy.replies import Status, encode, encode_error
 from tenantkv.proxy.requests import ProtocolError, RequestParser
@@ -45,29 +45,6 @@ _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 
 _ENDINGS = frozenset({"EXEC", "DISCARD"})
 _EMULATED = frozenset({b"KEYS", b"SCAN", b"DBSIZE", b"RANDOMKEY", b"FLUSHDB"})
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one client may take.
-
-    Attributes:
-        clients: how many may be connected.
-        request_bytes: of one command, with 64 bytes for each of its words.
-        reply_bytes: what may wait for a client that does not read.
-        commands: how many may be on their way to the server.
-        patience: seconds to wait for a client that does not read.
-        grace: seconds that commands on their way have when the proxy stops.
-        may_flush: whether FLUSHDB deletes the whole namespace; otherwise it is refused.
-    """
-
-    clients: int = 100
-    request_bytes: int = 67_108_864
-    reply_bytes: int = 67_108_864
-    commands: int = 4096
-    patience: float = 60.0
-    grace: float = 2.0
-    may_flush: bool = False
 
 
 class Conversation:
