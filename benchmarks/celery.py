@@ -1,5 +1,7 @@
 """Tasks sent, and completed by a prefork worker of two processes: on the stock transport, and sealed on ours.
 
+Completed many at once, and one after the other, when it is the latency that counts.
+
 Below the table stands what an idle worker costs the server: commands a second and connections.
 """
 
@@ -75,6 +77,10 @@ class Contestant:
         for result in self.send_many(number):
             result.get(timeout=120)
 
+    def one_by_one(self, number: int) -> None:
+        for _ in range(number):
+            self.send().get(timeout=120)
+
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.worker.pid, signal.SIGKILL)
@@ -113,14 +119,16 @@ def run(*, rounds: int = 25, quick: bool = False, only: str = "") -> list[Measur
     server = embedded.start()
     try:
         with contestants(server) as found:
-            works: dict[str, Callable[[Contestant], object]] = {
-                "task sent": lambda each: each.send_many(number),
-                "task completed": lambda each: each.complete(number),
+            works: dict[str, tuple[int, Callable[[Contestant, int], object]]] = {
+                "task sent": (number, Contestant.send_many),
+                "task completed": (number, Contestant.complete),
+                # The worker has nothing to do when a task comes.
+                "task waited for": (number // 4, Contestant.one_by_one),
             }
-            for work, function in works.items():
+            for work, (count, function) in works.items():
                 if only in work:
-                    settled = {name: _settled(each, function) for name, each in found.items()}
-                    rows += _per_task(interleave(work, settled, repeats=1, rounds=rounds), number)
+                    settled = {name: _settled(each, function, count) for name, each in found.items()}
+                    rows += _per_task(interleave(work, settled, repeats=1, rounds=rounds), count)
         if not only or only in "idle worker":
             _show_idle(quick=quick)
     finally:
@@ -128,8 +136,10 @@ def run(*, rounds: int = 25, quick: bool = False, only: str = "") -> list[Measur
     return rows
 
 
-def _settled(each: Contestant, function: Callable[[Contestant], object]) -> Callable[[], object]:
-    return lambda: function(each)
+def _settled(
+    each: Contestant, function: Callable[[Contestant, int], object], number: int
+) -> Callable[[], object]:
+    return lambda: function(each, number)
 
 
 def _per_task(rows: list[Measured], number: int) -> list[Measured]:

@@ -46,6 +46,19 @@ def swap_channels() -> None:
     channels_redis.pubsub.RedisPubSubChannelLayer = PubSubLayer
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Any:
+    """Let kombu's tests look at keys with the tenant's client instead of a raw one."""
+    if os.environ["SUITE"] != "kombu" or fixturedef.argname != "redis_client":
+        return None
+    import tenantkv
+
+    namespace = request.getfixturevalue("connection").transport.server.namespace
+    client = tenantkv.connect(os.environ["SUITE_URL"], namespace=namespace, decode_responses=True)
+    fixturedef.cached_result = (client, fixturedef.cache_key(request), None)  # type: ignore[arg-type]
+    return client
+
+
 def pytest_configure() -> None:
     (swap_channels if os.environ["SUITE"] == "channels-redis" else swap_celery)()
 

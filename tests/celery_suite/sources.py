@@ -1,4 +1,4 @@
-"""The tests of Celery and of channels_redis, from the source distributions of the installed versions.
+"""The tests of Celery, kombu and channels_redis, from the source distributions of the installed versions.
 
 Only the tests are unpacked, so that no copy of a package hides the installed one.
 """
@@ -14,6 +14,7 @@ from tests import sdists
 _WANTED = {
     "celery": ("t/integration/", "t/__init__.py", "t/canvas_helpers.py", "t/skip.py"),
     "channels-redis": ("tests/",),
+    "kombu": ("t/integration/", "t/__init__.py", "t/skip.py", "t/mocks.py"),
 }
 
 _CONFIGURATION = """\
@@ -26,6 +27,7 @@ filterwarnings = ignore
 markers =
     amqp
     celery
+    env
     flaky
     patched_environ
     timeout
@@ -35,8 +37,8 @@ markers =
 def obtain(name: str) -> Path:
     """Return the directory that holds the tests of an installed distribution.
 
-    The environment variable ``TENANTKV_CELERY_SDIST`` or ``TENANTKV_CHANNELS_REDIS_SDIST`` names its source
-    distribution where no package index can be reached.
+    The environment variable ``TENANTKV_CELERY_SDIST``, ``TENANTKV_CHANNELS_REDIS_SDIST`` or
+    ``TENANTKV_KOMBU_SDIST`` names its source distribution where no package index can be reached.
 
     Raises:
         RuntimeError: it cannot be downloaded.

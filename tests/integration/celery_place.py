@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,24 @@ class Tool:
 
     def start(self, *words: str, name: str = "worker", pool: str = "solo", **environment: str) -> Any:
         """Start a worker and wait until it is ready."""
+        return self.start_all(*words, names=(name,), pool=pool, **environment)[0]
+
+    def start_all(
+        self, *words: str, names: Sequence[str], pool: str = "solo", **environment: str
+    ) -> list[Any]:
+        """Start several workers at once and wait until they are ready."""
         quiet = [] if "-E" in words else ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        command = ("worker", "-l", "INFO", "-P", pool, *quiet, "-n", f"{name}@host", *words)
-        process = self.launch(*command, name=name, **environment)
-        wait_for(f"{name} to be ready", lambda: " ready." in self.log(name) or process.poll() is not None)
-        assert process.poll() is None, self.log(name)
-        return process
+        found = {}
+        for name in names:
+            command = ("worker", "-l", "INFO", "-P", pool, *quiet, "-n", f"{name}@host", *words)
+            found[name] = self.launch(*command, name=name, **environment)
+        for name, process in found.items():
+            wait_for(f"{name} to be ready", partial(self._is_settled, name, process))
+            assert process.poll() is None, self.log(name)
+        return list(found.values())
+
+    def _is_settled(self, name: str, process: subprocess.Popen[bytes]) -> bool:
+        return " ready." in self.log(name) or process.poll() is not None
 
     def launch(self, *words: str, name: str, **environment: str) -> Any:
         """Start one of Celery's programs, which ends with the tool."""

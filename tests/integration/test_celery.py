@@ -84,6 +84,16 @@ def test_workflows(one):
         one.call("fail", "care").get(timeout=20)
 
 
+def test_a_chord_that_is_called_again_ends_again(one):
+    for number in range(5):
+        body = sig(one, "who", f"again{number}", immutable=True)
+        frozen = chord([sig(one, "add", 1, 2), sig(one, "add", 3, 4)], body, app=one.app)
+        frozen.freeze()
+        for times in (1, 2, 3):
+            frozen.apply_async()
+            wait_for("its body", lambda n=number, t=times: one.ran(f"again{n}") == t)
+
+
 def test_remote_control_and_events_stay_at_home(one, two):
     seen: list[dict] = []
     with one.app.connection_for_read() as connection:

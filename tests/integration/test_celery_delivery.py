@@ -47,12 +47,12 @@ def test_the_tasks_of_a_killed_worker_return(server, tmp_path):
 
 
 def test_a_long_eta_is_not_redelivered(server, tmp_path):
-    with tool(server, tmp_path, visibility_timeout=1.2) as one:
-        for name in ("a", "b"):
-            one.start(name=name)
-        results = [one.call("who", f"eta{n}", countdown=3) for n in range(10)]
+    # Long enough for the workers' signs of life on a busy machine.
+    with tool(server, tmp_path, visibility_timeout=2) as one:
+        one.start_all(names=("a", "b"))
+        results = [one.call("who", f"eta{n}", countdown=4) for n in range(10)]
         # A task that lasts, in a worker that does nothing else meanwhile.
-        results.append(one.call("hold", "lasting", 3.0))
+        results.append(one.call("hold", "lasting", 4.0))
         for result in results:
             result.get(timeout=30)
         assert [one.ran(f"eta{n}") for n in range(10)] == [1] * 10
@@ -96,6 +96,26 @@ def test_a_lost_queue_is_told(server, tmp_path):
         one.start()
         assert one.call("who", "found").get(timeout=30)[1] == "found"
         wait_for("the log", lambda: "7 messages or entries are gone from the server" in one.log("worker"))
+
+
+def test_who_takes_the_last_message_need_not_ask_again(server, tmp_path):
+    with tool(server, tmp_path) as one, one.app.connection_for_read() as connection:
+        channel, bell = connection.default_channel, one.wire("tkv:celery:bell:celery")
+
+        def claim():
+            channel._claim = ""
+            reply = channel.call(channel._claim_call(["celery"]))
+            return reply and reply[2:]
+
+        for number in range(2):
+            one.call("who", f"last{number}")
+        assert one.raw.llen(bell) == 2
+        assert [claim(), claim()] == [[], [b"last"]]
+        # Nothing rings for messages that were taken, and the next one rings.
+        assert one.raw.llen(bell) == 0
+        one.call("who", "next")
+        assert one.raw.llen(bell) == 1
+        assert [claim(), claim()] == [[b"last"], None]
 
 
 def test_a_queue_has_a_bound(server, tmp_path):
@@ -174,7 +194,7 @@ def send(place, number, patience=60.0):
 )
 def test_every_task_runs_whatever_happens_to_the_connections(server, tmp_path, tasks, every):
     with Proxy(server.port) as proxy, tool(server, tmp_path, url=proxy.url, visibility_timeout=3) as one:
-        workers = [one.start(name=f"w{n}", pool="solo") for n in range(2)]
+        workers = one.start_all(names=("w0", "w1"))
 
         def replace():
             """Kill a worker, now and then."""

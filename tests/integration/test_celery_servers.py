@@ -96,11 +96,11 @@ def test_sentinels_and_a_failover(tmp_path):
 def test_pools(server, tmp_path, pool):
     if pool == "gevent":
         pytest.importorskip("gevent")
-    with tool(server, tmp_path, visibility_timeout=1.2) as one:
+    with tool(server, tmp_path, visibility_timeout=2) as one:
         worker = one.start("-c", "4", pool=pool)
         results = [one.call("who", f"{pool}{n}") for n in range(20)]
-        results.append(one.call("hold", f"{pool}-long", 3.0))
-        results.append(one.call("who", f"{pool}-eta", countdown=3))
+        results.append(one.call("hold", f"{pool}-long", 4.0))
+        results.append(one.call("who", f"{pool}-eta", countdown=4))
         assert [result.get(timeout=30) is not None for result in results] == [True] * 22
         assert [one.ran(f"{pool}{n}") for n in range(20)] == [1] * 20
         assert one.ran(f"{pool}-long", "began") == one.ran(f"{pool}-eta") == 1

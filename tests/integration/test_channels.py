@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,14 @@ async def soon(awaitable, seconds=10.0):
     return await asyncio.wait_for(awaitable, seconds)
 
 
+async def listened_to(raw, subscribers):
+    """Wait until the server knows a channel with so many subscribers."""
+    deadline = time.monotonic() + 30
+    while max((count for _, count in raw.pubsub_numsub(*raw.pubsub_channels())), default=0) < subscribers:
+        assert time.monotonic() < deadline, "waited in vain for subscribers"
+        await asyncio.sleep(0.02)
+
+
 async def nothing(layer, channel, seconds=0.5):
     """Fail if anything arrives."""
     with pytest.raises(asyncio.TimeoutError):
@@ -77,18 +86,18 @@ async def test_messages_reach_their_channel_only(make, cls):
 
 
 @pytest.mark.parametrize("cls", LAYERS)
-async def test_groups_of_two_processes(make, cls):
+async def test_groups_of_two_processes(make, raw, cls):
     first, second = make(cls), make(cls)
     one, two, three = await first.new_channel(), await first.new_channel(), await second.new_channel()
     for layer, channel in ((first, one), (first, two), (second, three)):
         await layer.group_add("room", channel)
-    await asyncio.sleep(0.2)
+    if cls is TenantPubSubChannelLayer:
+        await listened_to(raw, 2)
     await first.group_send("room", MESSAGE)
     assert await soon(first.receive(one)) == MESSAGE
     assert await soon(first.receive(two)) == MESSAGE
     assert await soon(second.receive(three)) == MESSAGE
     await first.group_discard("room", one)
-    await asyncio.sleep(0.2)
     await second.group_send("room", {"type": "again"})
     assert await soon(second.receive(three)) == {"type": "again"}
     await nothing(first, one)
@@ -172,6 +181,7 @@ async def test_nothing_of_a_message_is_shown(make, raw, shared_server, namespace
     layer, fan = make(), make(TenantPubSubChannelLayer)
     listener = raw.pubsub(ignore_subscribe_messages=True)
     listener.psubscribe("*")
+    listener.get_message(timeout=30)  # the acknowledgement
     await layer.send("thumbnails", {"type": "hunter2"})
     await layer.group_add("hunter2-room", await layer.new_channel())
     await fan.send("thumbnails", {"type": "hunter2"})
@@ -228,8 +238,9 @@ async def test_forged_and_replayed_pushes_are_dropped(make, raw, namespace):
     layer = make(TenantPubSubChannelLayer)
     listener = raw.pubsub(ignore_subscribe_messages=True)
     listener.psubscribe("*")
+    listener.get_message(timeout=30)  # the acknowledgement
     channel = await layer.new_channel()
-    await asyncio.sleep(0.1)
+    await listened_to(raw, 1)
     await layer.send(channel, {"type": "genuine"})
     assert await soon(layer.receive(channel)) == {"type": "genuine"}
     pushed = next(filter(None, (listener.get_message(timeout=0.2) for _ in range(10))))

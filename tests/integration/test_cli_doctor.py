@@ -17,6 +17,7 @@ from tests.cli_program import Program, check
 from tests.integration.test_tls import Terminator, certificate
 from tests.operating import SCHEMAS, help_has_an_example, report
 from tests.servers import RealServer, start_server
+from tests.topologies import start_cluster
 
 QUICK = ("--no-files",)
 
@@ -92,7 +93,16 @@ def test_nothing_is_changed_and_only_reading_commands_are_sent(
     names = {" ".join(each["command"].split(" ")[:2]).upper() for each in sent}
     allowed = {
         *("PING", "INFO EVERYTHING", "PUBSUB CHANNELS", "PUBSUB SHARDCHANNELS", "SLOWLOG GET", "ACL LOG"),
-        *("ACL WHOAMI", "FUNCTION LIST", "CONFIG GET", "COMMANDLOG GET", "CLIENT SETINFO", "HELLO 2"),
+        *(
+            "PUBSUB NUMPAT",
+            "PSUBSCRIBE __KEY*@*__:*",
+            "ACL WHOAMI",
+            "FUNCTION LIST",
+            "CONFIG GET",
+            "COMMANDLOG GET",
+            "CLIENT SETINFO",
+            "HELLO 2",
+        ),
     }
     assert {name for name in names if not name.startswith("COMMAND INFO")} <= allowed and len(names) > 6
     # Not a part of it, as a pattern or otherwise.
@@ -125,6 +135,50 @@ def test_names_in_logs_and_functions_are_found(tmp_path: Path, open_server: Real
     assert seen["traces.channels"] == seen["traces.listeners"] == "ok"
     (slow,) = [each for each in found["findings"] if each["check"] == "traces.slow"]
     assert "SET" in slow["evidence"]
+
+
+def test_announcements_of_changed_keys_are_heard(tmp_path: Path) -> None:
+    server = start_server(extra_config={"notify-keyspace-events": "KA", "rename-command": ['CONFIG ""']})
+    program = Program(tmp_path, server.url)
+    stop = threading.Event()
+
+    def write() -> None:
+        with program.connect() as kv:
+            while not stop.wait(0.02):
+                kv.set("a", "1")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = report(program, "doctor", *QUICK, "--only", "traces", code=2)
+    finally:
+        stop.set()
+        writer.join()
+        server.stop()
+    (events,) = [each for each in found["findings"] if each["check"] == "traces.events"]
+    assert events["severity"] == "fail" and "0 of them" not in events["evidence"]
+
+
+@pytest.mark.topology
+def test_every_primary_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
+    with start_cluster("shared") as cluster:
+        last = cluster.nodes[-1]
+        program = Program(tmp_path, f"redis+cluster://127.0.0.1:{cluster.nodes[0].port}")
+        # One of them alone has a prefix of ours in its code.
+        code = f"#!lua name=lib\nredis.register_function('f', function() return '{program.ring.prefix}' end)"
+        last.operator().function_load(code)
+        found = report(program, "doctor", *QUICK, code=2)
+        by_check = {each["check"]: each for each in found["findings"]}
+        assert len(by_check) == len(found["findings"])
+        functions = by_check["traces.functions"]
+        assert functions["severity"] == "fail"
+        assert f"127.0.0.1:{last.port}: " in functions["evidence"]
+        assert f":{cluster.nodes[0].port}" not in functions["evidence"]
+        assert by_check["server.version"]["evidence"].endswith("(all of 3 primaries)")
+        last.kill()
+        found = report(program, "doctor", *QUICK, "--timeout", "2", code=2)
+        (away,) = [each for each in found["findings"] if each["check"] == "network.server"]
+        assert f"127.0.0.1:{last.port}: " in away["evidence"] and "(1 of 3 primaries)" in away["evidence"]
 
 
 def test_a_server_with_users(tmp_path: Path, open_server: RealServer) -> None:

@@ -137,7 +137,20 @@ def test_redis_cli(proxy: Proxy, shared_server: RealServer) -> None:
     assert proxy.cli("-3", "HGETALL", "h").split() == ["f", "v", "g", "w"]
     assert proxy.cli("--no-raw", "SET", "n", "1") == "OK\n"
     assert proxy.cli("--no-raw", "-3", "SMEMBERS", "nothing") == "(empty set)\n"
-    proxy.cli("FLUSHDB")
+    assert shared_server.dump_keys() >= theirs.keys()
+
+
+def test_flushing_has_to_be_allowed(program: Program, shared_server: RealServer) -> None:
+    theirs = neighbours_names(shared_server)
+    with running(program) as proxy, proxy.connect() as kv:
+        kv.set("greeting", "hello")
+        with pytest.raises(redis.ResponseError, match=r"FLUSHDB refused: .*--allow-flush"):
+            kv.flushdb()
+        with kv.pipeline() as pipe, pytest.raises(redis.RedisError):
+            pipe.set("greeting", "gone").flushdb().execute()
+        assert kv.get("greeting") == b"hello"
+    with running(program, "--allow-flush") as proxy, proxy.connect() as kv:
+        assert kv.flushdb() and kv.get("greeting") is None
     assert shared_server.dump_keys() >= theirs.keys()
     assert not [n for n in shared_server.dump_keys() if n.endswith(b"greeting")]
 
@@ -285,7 +298,7 @@ def test_the_same_as_in_python(tmp_path: Path, shared_server: RealServer, protoc
     program = Program(tmp_path, shared_server.url, {"seal": seal})
     known = [shape for shape in shapes.SHAPES if shapes.name_of(shape) not in draws(seal)]
     rng = random.Random(f"{protocol}{seal}")
-    with running(program) as proxy, program.connect(protocol=protocol) as python:
+    with running(program, "--allow-flush") as proxy, program.connect(protocol=protocol) as python:
         through = proxy.connect(protocol=protocol)
         for lot in range(3):
             commands = [*shapes.SETUP, *rng.sample(known, len(known))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,10 @@ def test_what_servers_say_cannot_act_on_the_terminal(capsys: pytest.CaptureFixtu
 
 
 def scope(answer: Facts | Exception, *families: str, url: str = "redis://10.0.0.1", **options: Path) -> Scope:
-    def reads(_settings: Settings, _timeout: float) -> Facts:
+    def reads(_settings: Settings, _timeout: float) -> dict[str, Facts | Exception]:
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return {"": answer}
 
     environ = {"TENANTKV_URL": url, "HOME": "/nonexistent", "XDG_CONFIG_HOME": "/nonexistent"}
     return Scope(environ, families=frozenset(families), reads=reads, path=options.get("path"))
@@ -68,6 +69,33 @@ def test_without_a_keyring_the_server_is_looked_at_all_the_same() -> None:
         found["identity.keyring"].severity == "fail" and "tenantkv init" in found["identity.keyring"].remedy
     )
     assert found["server.version"].severity == "ok"
+
+
+def test_the_primaries_of_a_cluster_are_told_of_together() -> None:
+    def reads(_settings: Settings, _timeout: float) -> dict[str, Facts | Exception]:
+        sound = {
+            "redis_version": "8.8.0",
+            "role": "master",
+            "maxmemory": "5",
+            "maxmemory_policy": "noeviction",
+        }
+        return {
+            "a:1": Facts({**sound, "evicted_keys": "1"}, {"GET": True}),
+            "b:1": Facts({**sound, "redis_version": "6.0.1"}, {"GET": True}),
+            "c:1": Facts({**sound, "role": "slave"}, {"GET": True}),
+            "d:1": RedisError("gone"),
+        }
+
+    asked = replace(scope(RedisError("x"), "network", "server"), reads=reads)
+    found = {each.check: each for each in audit(asked)}
+    assert len(found) == len(audit(asked))
+    assert found["network.server"].severity == "fail" and "d:1: " in found["network.server"].evidence
+    assert found["server.version"].evidence.startswith("b:1: redis 6.0.1") and "(1 of 4 primaries)" in (
+        found["server.version"].evidence
+    )
+    assert found["server.role"].title == "this is a replica" and "c:1" in found["server.role"].evidence
+    # Where they differ in evidence alone, each is named.
+    assert "a:1: " in found["server.eviction"].evidence and "b:1, c:1: " in found["server.eviction"].evidence
 
 
 def test_families(tmp_path: Path) -> None:

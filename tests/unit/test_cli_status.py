@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tenantkv.cli.status import away, print_report
 from tenantkv.cli.status_prometheus import render
 from tenantkv.cli.status_source import StateFile
-from tenantkv.cli.status_text import lock_rows, queue_rows, server_rows
+from tenantkv.cli.status_text import broker_rows, lock_rows, queue_rows, server_rows
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops.status import (
+    BrokerQueue,
+    BrokerState,
     Change,
     LockState,
     Own,
@@ -24,10 +26,9 @@ from tenantkv.ops.status import (
     Thresholds,
     Trend,
     change,
-    judge,
     parse_thresholds,
-    severity_of,
 )
+from tenantkv.ops.status_alarms import judge, severity_of
 from tenantkv.ops.status_info import keys_in, read_info, whole_of
 from tenantkv.ops.status_look import latency_of, load_of
 
@@ -79,15 +80,41 @@ def test_clients_and_blocked_ones() -> None:
 def test_a_queue_that_grows_look_after_look() -> None:
     trend, limits = Trend(), Thresholds()
     for depth in (10, 50, 90, 120):
-        trend.note([QueueState("q", True, ready=depth)])
+        trend.note({"q": depth})
     assert trend.growth("q") == 110
     seen = replace(SEEN, queues=(QueueState("q", True, ready=120),))
     assert [alarm.check for alarm in judge(seen, Change(), trend, limits)] == ["queue_growth"]
-    trend.note([QueueState("q", True, ready=119)])
+    trend.note({"q": 119})
     assert trend.growth("q") == 0 and trend.growth("unknown") == 0
     for _ in range(50):
-        trend.note([QueueState("q", True, ready=119)])
+        trend.note({"q": 119})
     assert trend.growth("q") == 0 and len(trend.depths["q"]) == 12
+
+
+def test_queues_of_celery_count_like_others() -> None:
+    trend, limits = Trend(), parse_thresholds(["queue-age=60,600"])
+    for depth in (1000, 1100, 1200, 1300):
+        queues = (BrokerQueue("celery", depth, 90.0, lost=2), BrokerQueue("small", 1))
+        broker = BrokerState("celery", queues, unacked=20_000, lapsed=3)
+        seen = replace(SEEN, brokers=(broker,), queues=(QueueState("celery", True, ready=5),))
+        trend.note(seen.depths)
+    assert seen.depths == {"celery": 5, "celery:celery": 1300, "celery:small": 1}
+    found = [(each.check, each.severity, each.subject) for each in judge(seen, Change(), trend, limits)]
+    assert found == [
+        ("unacked", "fail", "celery"),
+        ("queue_depth", "warn", "celery:celery"),
+        ("queue_age", "warn", "celery:celery"),
+        ("queue_growth", "warn", "celery:celery"),
+    ]
+    rows = broker_rows(seen.brokers, {"celery:celery": 100})
+    assert rows[1:] == [
+        ("celery", "celery", "1300", "+100", "", "", "90 s", "2"),
+        ("celery", "small", "1", "", "", "", "-", "0"),
+        ("celery", "", "", "", "20000", "3", "", ""),
+    ]
+    text = render(seen)
+    assert 'tenantkv_broker_messages{broker="celery",queue="celery"} 1300' in text
+    assert 'tenantkv_broker_unacked{broker="celery"} 20000' in text
 
 
 def test_the_serious_come_first() -> None:
@@ -141,7 +168,7 @@ def test_percentiles() -> None:
 def test_the_state_is_kept(tmp_path: Path) -> None:
     state = StateFile(str(tmp_path / "s.json"))
     trend = Trend()
-    trend.note([QueueState("q", True, ready=7)])
+    trend.note({"q": 7})
     state.save(replace(SEEN, load=replace(LOAD, evicted=9)), trend)
     before, known = state.load()
     assert before is not None and before.load.evicted == 9 and known.depths == {"q": [7]}

@@ -246,7 +246,26 @@ def test_nothing_is_found_where_nothing_is() -> None:
     logs = {"SLOWLOG GET": [[1, 2, 3, [b"get", b"other"]]], "PUBSUB CHANNELS": [b"c" * 16 + b":news"]}
     found = by_check(check_traces(Facts({}, ALL, logs=logs), CLEAR))
     assert {each.severity for each in found.values()} == {"ok"}
-    assert found["traces.listeners"].evidence == "1 channels"
+    assert found["traces.listeners"].evidence == "1 channels of yours among 1"
+
+
+def test_what_neighbours_can_listen_to() -> None:
+    who = tenant()
+    key = b"__keyspace@0__:" + who.prefix + b":user:1"
+    listed = {"PUBSUB CHANNELS": [b"other", who.channel_prefix + b"news"], "PUBSUB NUMPAT": 2}
+    found = by_check(check_traces(Facts({}, ALL, logs=listed, heard=(key, b"__keyevent@0__:set")), who))
+    assert found["traces.events"].severity == "fail"
+    assert found["traces.events"].evidence == "2 announcements heard, 1 of them with your prefix"
+    assert "1 channels of yours among 2; 2 patterns" in found["traces.listeners"].evidence
+    assert who.prefix.decode()[:12] not in repr(found)
+    for told, severity in (
+        ({"notify-keyspace-events": "AKE"}, "fail"),
+        ({"notify-keyspace-events": ""}, "ok"),
+    ):
+        found = by_check(check_traces(Facts({}, ALL, settings=told, heard=()), who))
+        assert found["traces.events"].severity == severity
+    found = by_check(check_traces(Facts({}, ALL, heard=(b"x",)), HIDDEN))
+    assert found["traces.events"].severity == "warn"
 
 
 @pytest.mark.parametrize(
@@ -257,6 +276,7 @@ def test_replies_of_any_shape(reply: Any) -> None:
         "SLOWLOG GET": reply,
         "PUBSUB CHANNELS": reply if isinstance(reply, list) else [],
         "ACL LOG": reply,
+        "PUBSUB NUMPAT": reply,
     }
     assert {each.severity for each in check_traces(Facts({}, ALL, logs=logs), CLEAR)} == {"ok"}
 
@@ -283,6 +303,9 @@ class FakeServer:
 
     def pings(self, count: int) -> list[float]:
         return [0.001] * count
+
+    def listen(self, seconds: float) -> list[bytes] | None:
+        return self.answers.get("PSUBSCRIBE")
 
 
 def rows(*present: str) -> list[Any]:

@@ -10,7 +10,7 @@ from redis.exceptions import DataError, ResponseError
 
 from tenantkv import envelope_header, transport
 from tenantkv.commands.table import RULES
-from tenantkv.errors import ForbiddenCommandError, NamespaceRequiredError
+from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, NamespaceRequiredError
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
 from tenantkv.transport.session import Session, decode_deep
@@ -80,6 +80,21 @@ def test_an_aborted_transaction_ends(last: str) -> None:
     one.settle_error(ResponseError("EXECABORT"))
     assert one.transaction is None
     assert one.settle([K + b"q", b"QUEUED"], decode=True) == [b"q", b"QUEUED"]
+
+
+@pytest.mark.parametrize("words", [("EXEC", "now"), ("EXEC now",), ("DISCARD", b"x"), ("MULTI", "")])
+def test_what_begins_and_ends_transactions_takes_no_arguments(words: tuple) -> None:
+    one = session()
+    send(one, ("MULTI",), ("BLPOP", "q", 0))
+    one.settle(b"OK", decode=True)
+    one.settle(b"QUEUED", decode=True)
+    with pytest.raises(ResponseError, match="takes no arguments") as caught:
+        one.pack(words)
+    assert isinstance(caught.value, MalformedCommandError)
+    # The transaction is as open as it is on the server.
+    send(one, ("EXEC",))
+    assert one.settle([[K + b"q", b"v"]], decode=True) == [[b"q", b"v"]]
+    assert one.idle
 
 
 def test_a_watched_key_gives_nil() -> None:

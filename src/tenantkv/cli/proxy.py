@@ -52,19 +52,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-command", metavar="BYTES", type=natural, default=67_108_864, help="of one command; 64 MiB"
     )
+    parser.add_argument(
+        "--allow-flush",
+        action="store_true",
+        help="let FLUSHDB delete the whole namespace",
+    )
     add_target_arguments(parser, json=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run ``proxy``."""
     # Here, as help and completion need no proxy.
-    from tenantkv.proxy.conversation import Limits
+    from tenantkv.proxy.limits import Limits
     from tenantkv.proxy.server import Address, bound
 
     address = Address.parse(arguments.listen)
     password = os.fsencode(os.environ.get(PASSWORD, "")) or None
     _check_reach(address, arguments.allow_remote, password)
-    limits = Limits(clients=max(arguments.max_clients, 1), request_bytes=max(arguments.max_command, 1024))
+    limits = Limits(
+        clients=max(arguments.max_clients, 1),
+        request_bytes=max(arguments.max_command, 1024),
+        may_flush=arguments.allow_flush,
+    )
     logging.basicConfig(format="tenantkv: %(message)s", stream=sys.stderr)
     with bound(address) as listener:
         asyncio.run(_serve(_client(arguments), listener, limits, password))

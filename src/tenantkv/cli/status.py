@@ -14,17 +14,15 @@ from tenantkv.cli import output
 from tenantkv.cli.client import ServerError, add_target_arguments, talking
 from tenantkv.errors import TenantKVError
 from tenantkv.ops.status import (
-    Alarm,
     Change,
     Severity,
     Snapshot,
     Thresholds,
     Trend,
     change,
-    judge,
     parse_thresholds,
-    severity_of,
 )
+from tenantkv.ops.status_alarms import Alarm, judge, severity_of
 
 if TYPE_CHECKING:
     from tenantkv.cli.status_source import Source
@@ -46,8 +44,11 @@ Looks and changes nothing: not even what is due in a queue is moved (counting ow
 itself; --no-usage). Thresholds are NAME=WARN,FAIL; an empty
 one is never reached. Counters are compared with the last run's (--state), or with a look a second before.
 
-  queue-depth=1000,10000   queue-age=,   queue-dead=,   queue-growth=100,1000   memory=0.9,0.98
-  evicted=1,10   rejected=1,   clients=0.8,0.95   blocked=0.5,0.8   latency=0.1,1   own-bytes=,
+  queue-depth=1000,10000   queue-age=,   queue-dead=,   queue-growth=100,1000   unacked=1000,10000
+  memory=0.9,0.98   evicted=1,10   rejected=1,   clients=0.8,0.95   blocked=0.5,0.8   latency=0.1,1
+  own-bytes=,
+
+The queues of Celery and Channels count too; of an application with a child of its own: --child NAME.
 
 Exit codes: 0 all in order, 1 something to know, 2 serious or no answer, 3 it could not look.
 """
@@ -155,7 +156,7 @@ class Looker:
             return away(f"the server: {error}")
         changed = change(self.before, seen)
         self.before = seen
-        self.trend.note(seen.queues)
+        self.trend.note(seen.depths)
         alarms = judge(seen, changed, self.trend, self.limits)
         return StatusReport(severity_of(alarms), "", tuple(alarms), seen, changed)
 
@@ -202,7 +203,7 @@ def show(report: StatusReport, arguments: argparse.Namespace) -> None:
 
 def print_report(report: StatusReport) -> None:
     """Print a report for people."""
-    from tenantkv.cli.status_text import alarm_lines, lock_rows, queue_rows, server_rows
+    from tenantkv.cli.status_text import alarm_lines, broker_rows, lock_rows, queue_rows, server_rows
 
     if report.snapshot is None:
         output.print_text(
@@ -212,6 +213,7 @@ def print_report(report: StatusReport) -> None:
     output.print_table(server_rows(report.snapshot, report.change))
     for rows in (
         queue_rows(report.snapshot.queues, dict(report.change.depths)),
+        broker_rows(report.snapshot.brokers, report.change.depths),
         lock_rows(report.snapshot.locks, shows_free=False),
     ):
         if rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tenantkv.ops.status import LockState, QueueState, Snapshot
+from tenantkv.ops.status import BrokerState, LockState, QueueState, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,6 +72,7 @@ def _families(seen: Snapshot) -> Iterator[tuple[str, str, str, Sequence[Sample]]
             [({}, float(seen.own.immortal))],
         )
     yield from _queue_families([queue for queue in seen.queues if queue.exists])
+    yield from _broker_families(seen.brokers)
     yield from _lock_families(seen.locks)
 
 
@@ -94,6 +95,24 @@ def _queue_families(queues: Sequence[QueueState]) -> Iterator[tuple[str, str, st
     ):
         counts = [({"queue": each.name}, float(getattr(each, name))) for each in queues]
         yield f"queue_{name}_total", "counter", told, counts
+
+
+def _broker_families(brokers: Sequence[BrokerState]) -> Iterator[tuple[str, str, str, Sequence[Sample]]]:
+    found = [
+        ({"broker": broker.kind, "queue": queue.name}, queue) for broker in brokers for queue in broker.queues
+    ]
+    depths = [(labels, float(queue.depth)) for labels, queue in found]
+    yield "broker_messages", "gauge", "Messages that wait in a queue of Celery's or Channels'.", depths
+    ages = [(labels, queue.oldest_age or 0.0) for labels, queue in found]
+    yield "broker_oldest_age_seconds", "gauge", "Since the oldest of these was sent.", ages
+    lost = [(labels, float(queue.lost)) for labels, queue in found]
+    yield "broker_lost", "gauge", "Messages that should wait in a queue and do not.", lost
+    for name, told in (
+        ("unacked", "Messages that Celery's workers hold."),
+        ("lapsed", "Those of workers without a sign of life for a minute."),
+    ):
+        counts = [({"broker": each.kind}, float(getattr(each, name))) for each in brokers]
+        yield f"broker_{name}", "gauge", told, counts
 
 
 def _lock_families(locks: Sequence[LockState]) -> Iterator[tuple[str, str, str, Sequence[Sample]]]:

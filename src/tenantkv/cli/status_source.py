@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from tenantkv.cli import status_brokers
 from tenantkv.errors import ConfigurationError, RefusedError
 from tenantkv.ops import directory, status_look
 from tenantkv.ops.directory import Entry
@@ -69,8 +70,10 @@ class Source:
         entries = self.entries()
         queues = client.run(status_look.queues(namespace, self.queue_names(entries)))
         locks = client.run(status_look.locks(namespace, entries))
+        # Neither works on a Cluster.
+        brokers = () if self._is_cluster else status_brokers.look(client, self._database)
         own, note = self._measure(load)
-        return Snapshot(time.time(), status_look.latency_of(taken), load, own, note, queues, locks)
+        return Snapshot(time.time(), status_look.latency_of(taken), load, own, note, queues, locks, brokers)
 
     def refresh(self) -> None:
         """Read the names anew and count own keys, so that the next looks need not."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tenantkv.cli.client import seconds, size
-from tenantkv.ops.status import Alarm, Change, LockState, QueueState, Snapshot
+from tenantkv.ops.status import BrokerState, Change, LockState, QueueState, Snapshot
+from tenantkv.ops.status_alarms import Alarm
 
 Rows = list[tuple[str, ...]]
 
@@ -85,6 +86,23 @@ def queue_rows(queues: Sequence[QueueState], depths: dict[str, int] | None = Non
             )
         )
     return rows
+
+
+def broker_rows(brokers: Sequence[BrokerState], depths: Mapping[str, int]) -> Rows:
+    """Return the queues of Celery and Channels as a table with a head, and what workers hold."""
+    if not brokers:
+        return []
+    rows: Rows = [("BROKER", "QUEUE", "WAITING", "CHANGE", "UNACKED", "LAPSED", "OLDEST", "LOST")]
+    for broker in brokers:
+        for queue in broker.queues:
+            grown = depths.get(broker.key(queue), 0)
+            change = f"{grown:+d}" if grown else ""
+            age = seconds(queue.oldest_age)
+            lost = str(queue.lost) if broker.kind == "celery" else ""
+            rows.append((broker.kind, queue.name, str(queue.depth), change, "", "", age, lost))
+        if broker.kind == "celery":
+            rows.append(("celery", "", "", "", str(broker.unacked), str(broker.lapsed), "", ""))
+    return rows if len(rows) > 1 else []
 
 
 def lock_rows(locks: Sequence[LockState], *, shows_free: bool = True) -> Rows:

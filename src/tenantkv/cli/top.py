@@ -12,7 +12,7 @@ from typing import Any
 from tenantkv.cli import output
 from tenantkv.cli.client import add_target_arguments, talking
 from tenantkv.cli.status import STYLES, Looker, StatusReport, add_look_arguments
-from tenantkv.cli.status_text import alarm_lines, lock_rows, queue_rows, server_rows
+from tenantkv.cli.status_text import alarm_lines, broker_rows, lock_rows, queue_rows, server_rows
 from tenantkv.ops.status import QueueState, parse_thresholds
 
 _EPILOG = """\
@@ -111,6 +111,7 @@ def tables(report: StatusReport) -> list[list[tuple[str, ...]]]:
     found = [
         server_rows(seen, report.change),
         queue_rows(by_depth(seen.queues), dict(report.change.depths)),
+        broker_rows(seen.brokers, report.change.depths),
         lock_rows(seen.locks, shows_free=False),
     ]
     return [rows for rows in found if rows]

@@ -21,7 +21,7 @@ from channels.layers import BaseChannelLayer
 
 from tenantkv.commands.own_scripts import OwnWord
 from tenantkv.contrib.channels_inbox import Inbox
-from tenantkv.contrib.channels_messages import NAMES, Vault, client_of, logger
+from tenantkv.contrib.channels_messages import INDEX, NAMES, Vault, client_of, logger
 from tenantkv.contrib.channels_pubsub import TenantPubSubChannelLayer
 from tenantkv.contrib.loop_states import LoopStates
 from tenantkv.keyring import Keyring
@@ -31,7 +31,6 @@ from tenantkv.ops.scripts import Call, Script
 
 __all__ = ["TenantChannelLayer", "TenantPubSubChannelLayer"]
 
-INDEX = NAMES + b"index"
 #: Seconds for which the server is asked to wait for a message, and then is asked again.
 WAIT = 4.0
 #: Seconds after which a process puts its members back into their groups, which may have been evicted.

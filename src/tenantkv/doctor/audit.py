@@ -10,12 +10,12 @@ from redis.exceptions import AuthenticationError, InvalidResponse, RedisError
 
 from tenantkv.config import Settings, resolve
 from tenantkv.doctor.copies import check_copies, walk
-from tenantkv.doctor.facts import Facts, gather
+from tenantkv.doctor.facts import Facts
 from tenantkv.doctor.finding import Finding
 from tenantkv.doctor.identity import check_keyring, check_no_keyring, check_protection
 from tenantkv.doctor.libraries import check_libraries
 from tenantkv.doctor.network import check_access, check_url
-from tenantkv.doctor.raw import open_raw
+from tenantkv.doctor.nodes import Nodes, ask, merged
 from tenantkv.doctor.server import check_server
 from tenantkv.doctor.sources import check_sources
 from tenantkv.doctor.tenant import Tenant, tenant_of
@@ -47,7 +47,7 @@ class Scope:
     path: Path | None = None
     families: frozenset[str] = frozenset()
     timeout: float = 5.0
-    reads: Callable[[Settings, float], Facts] | None = None
+    reads: Callable[[Settings, float], Nodes] | None = None
 
     def wants(self, *families: str) -> bool:
         """Whether any of these families is asked for."""
@@ -104,29 +104,23 @@ def _server(settings: Settings, tenant: Tenant | None, scope: Scope, findings: l
     if settings.kind in ("embedded", "memory"):
         return None
     try:
-        facts = (scope.reads or _ask)(settings, scope.timeout)
-    except InvalidResponse:
-        findings.append(_no_redis(settings, Facts({}, {})))
-        return None
+        nodes = (scope.reads or ask)(settings, scope.timeout)
     except (RedisError, OSError) as error:
-        findings.append(_unreachable(settings, error))
-        return None
+        nodes = {"": error}
+    findings += merged({name: _judge(each, settings, tenant) for name, each in nodes.items()})
+    known = [each for each in nodes.values() if isinstance(each, Facts) and (each.info or each.commands)]
+    return known[0] if known else None
+
+
+def _judge(facts: Facts | Exception, settings: Settings, tenant: Tenant | None) -> list[Finding]:
+    if isinstance(facts, InvalidResponse):
+        return [_no_redis(settings, Facts({}, {}))]
+    if isinstance(facts, Exception):
+        return [_unreachable(settings, facts)]
     if not facts.info and not facts.commands:
-        findings.append(_no_redis(settings, facts))
-        return None
-    findings += check_access(facts, settings)
-    findings += check_server(facts, tenant)
-    if tenant is not None:
-        findings += check_traces(facts, tenant)
-    return facts
-
-
-def _ask(settings: Settings, timeout: float) -> Facts:
-    server = open_raw(settings, timeout=timeout)
-    try:
-        return gather(server)
-    finally:
-        server.close()
+        return [_no_redis(settings, facts)]
+    found = [*check_access(facts, settings), *check_server(facts, tenant)]
+    return [*found, *check_traces(facts, tenant)] if tenant is not None else found
 
 
 def _unreachable(settings: Settings, error: Exception) -> Finding:

@@ -11,6 +11,8 @@ from tenantkv.ops.status_info import read_info
 
 _ENTRIES = 128
 _PINGS = 20
+# Seconds.
+_LISTENS = 0.3
 _SETTINGS = ("timeout", "notify-keyspace-events", "appendonly", "save")
 
 
@@ -23,6 +25,10 @@ class Server(Protocol):
 
     def pings(self, count: int) -> list[float]:
         """Return how long so many PINGs took, in seconds."""
+        ...
+
+    def listen(self, seconds: float) -> list[bytes] | None:
+        """Return the channels of what is announced of changed keys, or ``None`` if that is refused."""
         ...
 
 
@@ -38,6 +44,8 @@ class Facts:
         logs: replies in which a name of ours may stand, by where they came from; never shown.
         settings: of CONFIG, where that is offered.
         pings: seconds, one for each.
+        heard: channels on which changed keys were announced while the audit listened; ``None`` if it did
+            not; never shown.
     """
 
     info: Mapping[str, str]
@@ -47,6 +55,7 @@ class Facts:
     logs: Mapping[str, Any] = field(default_factory=dict, repr=False)
     settings: Mapping[str, str] = field(default_factory=dict)
     pings: tuple[float, ...] = ()
+    heard: tuple[bytes, ...] | None = field(default=None, repr=False)
 
     def has(self, command: str) -> bool:
         """Whether a command exists; what the server does not tell counts as not."""
@@ -74,7 +83,9 @@ class Facts:
 
 
 def gather(server: Server) -> Facts:
-    """Ask a server. About ten round trips and twenty PINGs; nothing is changed and no key is named.
+    """Ask a server; nothing is changed and no key is named.
+
+    About ten round trips, twenty PINGs and a third of a second of listening.
 
     Raises:
         redis.exceptions.RedisError: it went away in between.
@@ -96,6 +107,7 @@ def gather(server: Server) -> Facts:
     asked: list[tuple[str, tuple[str, ...]]] = [
         ("PUBSUB", ("PUBSUB", "CHANNELS")),
         ("PUBSUB", ("PUBSUB", "SHARDCHANNELS")),
+        ("PUBSUB", ("PUBSUB", "NUMPAT")),
         ("SLOWLOG", ("SLOWLOG", "GET", str(_ENTRIES))),
         *[("COMMANDLOG", ("COMMANDLOG", "GET", str(_ENTRIES), kind)) for kind in _LOGS],
         ("ACL", ("ACL", "LOG", str(_ENTRIES))),
@@ -113,6 +125,8 @@ def gather(server: Server) -> Facts:
             reply = ask("CONFIG", "GET", name)
             if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], bytes):
                 settings[name] = reply[1].decode("utf-8", "replace")
+    # Last, since the connection only listens from then on.
+    heard = server.listen(_LISTENS) if commands.get("PSUBSCRIBE") else None
     return Facts(
         info=info,
         commands=commands,
@@ -121,6 +135,7 @@ def gather(server: Server) -> Facts:
         logs=logs,
         settings=settings,
         pings=pings,
+        heard=None if heard is None else tuple(heard),
     )
 
 

@@ -9,7 +9,7 @@ comes back is searched here.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -32,6 +32,8 @@ READ_ONLY: frozenset[tuple[str, ...]] = frozenset(
         ("COMMAND", "INFO"),
         ("PUBSUB", "CHANNELS"),
         ("PUBSUB", "SHARDCHANNELS"),
+        ("PUBSUB", "NUMPAT"),
+        ("CLUSTER", "SLOTS"),
         ("SLOWLOG", "GET"),
         ("COMMANDLOG", "GET"),
         ("ACL", "LOG"),
@@ -40,6 +42,14 @@ READ_ONLY: frozenset[tuple[str, ...]] = frozenset(
         ("CONFIG", "GET"),
     }
 )
+
+#: The one pattern that is ever listened to: what servers announce of changed keys.
+EVENTS = "__key*@*__:*"
+
+# Of what is heard; a server may have much to say.
+_MOST_HEARD = 1000
+# Of a Cluster; the report says when there are more.
+MOST_PRIMARIES = 64
 
 # Arguments of pools, which a connection does not take.
 _OF_POOLS = frozenset({"connection_class", "max_connections", "timeout", "pool_wait"})
@@ -60,6 +70,11 @@ class RawServer:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port; of a Unix socket nothing."""
+        return getattr(self._connection, "host", ""), getattr(self._connection, "port", 0)
+
     def ask(self, *words: str) -> Any:
         """Return the raw reply of a read-only command; an error of the server's as an object.
 
@@ -73,6 +88,29 @@ class RawServer:
             return self._connection.read_response(disable_decoding=True)
         except ResponseError as error:
             return error
+
+    def listen(self, seconds: float) -> list[bytes] | None:
+        """Return the channels of what is announced of changed keys within some seconds.
+
+        The connection is of no use for anything else afterwards.
+
+        Returns:
+            ``None`` if the server cannot be listened to.
+        """
+        connection = self._connection
+        heard: list[bytes] = []
+        until = time.monotonic() + seconds
+        try:
+            connection.send_command("PSUBSCRIBE", EVENTS)
+            connection.read_response(disable_decoding=True)
+            while len(heard) < _MOST_HEARD and (left := until - time.monotonic()) > 0:
+                if connection.can_read(timeout=left):
+                    kind, _, channel, *_ = connection.read_response(disable_decoding=True)
+                    heard += [channel] if kind == b"pmessage" else []
+        except (RedisError, TypeError, ValueError):
+            # All else is known by now.
+            return None
+        return heard
 
     def pings(self, count: int) -> list[float]:
         """Return how long so many PINGs took, in seconds."""
@@ -98,7 +136,58 @@ def open_raw(settings: Settings, *, timeout: float = 5.0) -> RawServer:
     Raises:
         redis.exceptions.RedisError: it cannot be reached, or refuses the password.
     """
-    scheme = settings.server.scheme
+    failure: Exception = ConfigurationError("the URL names no server")
+    for place in _places(settings, timeout):
+        try:
+            return _connected(settings, place, timeout)
+        except RedisError as error:
+            failure = error
+    raise failure
+
+
+def open_primaries(
+    settings: Settings, *, timeout: float = 5.0
+) -> Iterator[tuple[str, RawServer | Exception]]:
+    """Connect to each primary of a Cluster, one after the other.
+
+    Args:
+        settings: with the Cluster's URL.
+        timeout: seconds for connecting and for each reply.
+
+    Yields:
+        A primary's host and port, and the server, or why it cannot be reached.
+
+    Raises:
+        redis.exceptions.RedisError: none of the URL's nodes can be reached, or it is in no Cluster.
+    """
+    first = open_raw(settings, timeout=timeout)
+    try:
+        rows = first.ask("CLUSTER", "SLOTS")
+        own = first.place
+    finally:
+        first.close()
+    if isinstance(rows, Exception):
+        raise rows
+    for host, port in _primaries(rows, own)[:MOST_PRIMARIES]:
+        server: RawServer | Exception
+        try:
+            server = _connected(settings, {"host": host, "port": port}, timeout)
+        except (RedisError, OSError) as error:
+            server = error
+        yield f"{host}:{port}", server
+
+
+def _primaries(rows: Any, own: tuple[str, int]) -> list[tuple[str, int]]:
+    """Return who holds slots; a node that does not know its own address means the one that was asked."""
+    found = set()
+    for row in rows if isinstance(rows, list) else ():
+        host, port = row[2][:2]
+        name = host.decode("utf-8", "replace") if isinstance(host, bytes) else ""
+        found.add((name if name not in ("", "?") else own[0], int(port)))
+    return sorted(found) or [own]
+
+
+def _connected(settings: Settings, place: dict[str, Any], timeout: float) -> RawServer:
     options: dict[str, Any] = {**SHARED_DEFAULTS, **no_maintenance_notifications()}
     if settings.redis_url:
         options |= dict(parse_url(settings.redis_url))
@@ -106,15 +195,9 @@ def open_raw(settings: Settings, *, timeout: float = 5.0) -> RawServer:
     # Tried once: an audit tells that a server is away. RESP2 has one form for each reply.
     options |= {"protocol": 2, "decode_responses": False, "retry": Retry(NoBackoff(), 0)}
     options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "health_check_interval": 0}
-    failure: Exception = ConfigurationError("the URL names no server")
-    for place in _places(settings, timeout):
-        connection = _CLASSES[scheme](**{**options, **place})
-        try:
-            connection.connect()
-            return RawServer(connection)
-        except RedisError as error:
-            failure = error
-    raise failure
+    connection = _CLASSES[settings.server.scheme](**{**options, **place})
+    connection.connect()
+    return RawServer(connection)
 
 
 def _places(settings: Settings, timeout: float) -> Sequence[dict[str, Any]]:

@@ -26,6 +26,7 @@ def check_traces(facts: Facts, tenant: Tenant) -> Iterator[Finding]:
     }
     for check, sources in places.items():
         yield _prefix(check, {name: facts.logs[name] for name in sources if name in facts.logs}, tenant)
+    yield _events(facts, tenant)
     yield _channels(facts, tenant)
 
 
@@ -85,15 +86,54 @@ def _command(entry: Any) -> str:
     return text.upper() if text and len(text) < 30 and set(text) <= _WORD else ""
 
 
+def _events(facts: Facts, tenant: Tenant) -> Finding:
+    """Judge whether the server tells everybody which keys change: who listens needs no other permission."""
+    setting = facts.settings.get("notify-keyspace-events", "")
+    if not setting and not facts.heard:
+        told = (
+            "notify-keyspace-events is off" if "notify-keyspace-events" in facts.settings else "nothing heard"
+        )
+        evidence = told if facts.heard is not None or facts.settings else "the server cannot be listened to"
+        return Finding("traces.events", "ok", "changed keys are not announced to everybody", evidence)
+    heard = facts.heard or ()
+    own = sum(holds(channel, tenant.needle) for channel in heard)
+    evidence = f"{len(heard)} announcements heard, {own} of them with your prefix"
+    if setting:
+        evidence = f"notify-keyspace-events:{setting}; {evidence}"
+    is_covered = tenant.hides and tenant.seals
+    return Finding(
+        "traces.events",
+        "warn" if is_covered else "fail",
+        "the server announces every changed key to whoever listens (PSUBSCRIBE)",
+        evidence,
+        "With the first write of yours, everybody who listens has your prefix"
+        + (
+            ". Your other names stay hidden, and values sealed."
+            if is_covered
+            else " and the key's name, and can then read, change and delete what is in clear."
+        ),
+        "ask the operator to switch notify-keyspace-events off; seal values and hide names",
+    )
+
+
 def _channels(facts: Facts, tenant: Tenant) -> Finding:
+    """Tell what of the tenant's can be listened to, and whether somebody listens by patterns."""
     listed = facts.logs.get("PUBSUB CHANNELS"), facts.logs.get("PUBSUB SHARDCHANNELS")
-    own = sum(holds(name, tenant.channel_prefix) for reply in listed if reply for name in reply)
+    names = [name for reply in listed if isinstance(reply, list) for name in reply]
+    own = sum(holds(name, tenant.channel_prefix) for name in names)
+    evidence = f"{own} channels of yours among {len(names)}"
+    patterns = facts.logs.get("PUBSUB NUMPAT")
+    if isinstance(patterns, int):
+        evidence += f"; {patterns} patterns are listened to, by anybody"
+    catches = " Who listens by a pattern such as * hears what is published there." if patterns else ""
     if not own:
-        return Finding("traces.listeners", "ok", "nobody listens to channels of yours now", "0 channels")
+        return Finding(
+            "traces.listeners", "ok", "nobody listens to channels of yours now", evidence, catches[1:]
+        )
     return Finding(
         "traces.listeners",
         "ok",
-        "channels of yours can be seen, as everybody's can",
-        f"{own} channels",
-        "Their prefix is derived for channels alone and tells nothing of your keys.",
+        "channels of yours can be seen and listened to, as everybody's can",
+        evidence,
+        "Their prefix is derived for channels alone and tells nothing of your keys." + catches,
     )

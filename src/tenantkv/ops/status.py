@@ -1,11 +1,11 @@
-"""How a tenant's part of a server fares: what was seen, what changed since, and what is beyond its threshold.
+"""How a tenant's part of a server fares: what was seen, what changed since, and what is too much.
 
-Pure. `status_look` has the operations that ask.
+Pure. `status_look` has the operations that ask, `status_alarms` says what is beyond its threshold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -150,6 +150,45 @@ class LockState:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerQueue:
+    """A queue of Celery's, or a channel of Channels'.
+
+    Attributes:
+        name: its own name; ``*!`` are the channels of single processes together, and ``?`` those whose
+            messages tell no name.
+        depth: messages that wait there.
+        oldest_age: seconds since the oldest was sent; ``None`` without one, or if it is not genuine or large.
+        lost: how many more should wait there, as far as anybody counts.
+    """
+
+    name: str
+    depth: int
+    oldest_age: float | None = None
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerState:
+    """What a framework keeps in the namespace.
+
+    Attributes:
+        kind: ``celery`` or ``channels``.
+        queues: by name; of Channels those that hold something.
+        unacked: messages that workers hold, running and waiting for their ETA.
+        lapsed: of these, how many whose worker has given no sign of life for a minute.
+    """
+
+    kind: str
+    queues: tuple[BrokerQueue, ...]
+    unacked: int = 0
+    lapsed: int = 0
+
+    def key(self, queue: BrokerQueue) -> str:
+        """Return what a queue is called among all queues."""
+        return f"{self.kind}:{queue.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One look.
 
@@ -160,6 +199,7 @@ class Snapshot:
         own: what is this tenant's; ``None`` if that was not measured.
         own_note: why not.
         queues, locks: by name.
+        brokers: what Celery and Channels keep here, if they do.
     """
 
     time: float
@@ -169,6 +209,14 @@ class Snapshot:
     own_note: str = ""
     queues: tuple[QueueState, ...] = ()
     locks: tuple[LockState, ...] = ()
+    brokers: tuple[BrokerState, ...] = ()
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """How deep each queue is; Celery's ``reports`` is called ``celery:reports``."""
+        found = {queue.name: queue.depth for queue in self.queues}
+        found.update((each.key(queue), queue.depth) for each in self.brokers for queue in each.queues)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +247,7 @@ def change(before: Snapshot | None, now: Snapshot) -> Change:
     old, new = before.load, now.load
     seconds = now.time - before.time
     hits, misses = new.hits - old.hits, new.misses - old.misses
-    known = {queue.name: queue.depth for queue in before.queues}
+    known = before.depths
     return Change(
         seconds=seconds,
         evicted=max(0, new.evicted - old.evicted),
@@ -207,7 +255,7 @@ def change(before: Snapshot | None, now: Snapshot) -> Change:
         expired=max(0, new.expired - old.expired),
         hit_rate=hits / (hits + misses) if hits >= 0 and misses >= 0 and hits + misses else None,
         commands_per_second=max(0, new.commands - old.commands) / seconds,
-        depths={queue.name: queue.depth - known[queue.name] for queue in now.queues if queue.name in known},
+        depths={name: depth - known[name] for name, depth in now.depths.items() if name in known},
     )
 
 
@@ -219,6 +267,7 @@ class Thresholds:
         queue_depth: messages that are to be worked on, in one queue.
         queue_age: seconds for which the oldest has been ready.
         queue_dead: dead letters.
+        unacked: messages that Celery's workers hold.
         queue_growth: how much deeper a queue has become over at least four looks, none of which found it
             less deep than the one before.
         memory: share of maxmemory.
@@ -231,6 +280,7 @@ class Thresholds:
     queue_depth: Levels = (1000, 10_000)
     queue_age: Levels = (None, None)
     queue_dead: Levels = (None, None)
+    unacked: Levels = (1000, 10_000)
     queue_growth: Levels = (100, 1000)
     memory: Levels = (0.90, 0.98)
     evicted: Levels = (1, 10)
@@ -278,38 +328,15 @@ def _level(text: str, name: str) -> float | None:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something beyond its threshold.
-
-    Attributes:
-        check: which threshold.
-        severity: ``warn`` or ``fail``.
-        subject: the queue; empty for the server.
-        value: what was seen.
-        threshold: what it has reached.
-        text: the same in words.
-    """
-
-    check: str
-    severity: Severity
-    subject: str
-    value: float
-    threshold: float
-    text: str
-
-
 class Trend:
     """The depths of queues over the latest looks."""
 
     def __init__(self, depths: Mapping[str, Sequence[int]] | None = None) -> None:
         self.depths: dict[str, list[int]] = {name: list(each) for name, each in (depths or {}).items()}
 
-    def note(self, queues: Iterable[QueueState]) -> None:
+    def note(self, depths: Mapping[str, int]) -> None:
         """Add a look; queues that are no longer there are forgotten."""
-        self.depths = {
-            queue.name: [*self.depths.get(queue.name, []), queue.depth][-_HISTORY:] for queue in queues
-        }
+        self.depths = {name: [*self.depths.get(name, []), now][-_HISTORY:] for name, now in depths.items()}
 
     def growth(self, name: str) -> int:
         """Return how much a queue has grown without ever becoming less deep; 0 for too few looks."""
@@ -318,65 +345,3 @@ class Trend:
         while start > 0 and depths[start - 1] <= depths[start]:
             start -= 1
         return depths[-1] - depths[start] if len(depths) - start >= _GROWING_LOOKS else 0
-
-
-def judge(now: Snapshot, changed: Change, trend: Trend, limits: Thresholds) -> list[Alarm]:
-    """Return what is beyond its threshold, the serious first."""
-    found = [*_server_alarms(now, changed, limits), *_queue_alarms(now, trend, limits)]
-    return sorted(found, key=lambda alarm: alarm.severity != "fail")
-
-
-def severity_of(alarms: Iterable[Alarm]) -> Severity:
-    """Return the most serious severity, ``ok`` of none."""
-    seen = {alarm.severity for alarm in alarms}
-    return "fail" if "fail" in seen else "warn" if "warn" in seen else "ok"
-
-
-def _alarm(check: str, value: float, levels: Levels, text: str, subject: str = "") -> Iterator[Alarm]:
-    warn, fail = levels
-    if fail is not None and value >= fail:
-        yield Alarm(check, "fail", subject, value, fail, text)
-    elif warn is not None and value >= warn:
-        yield Alarm(check, "warn", subject, value, warn, text)
-
-
-def _server_alarms(now: Snapshot, changed: Change, limits: Thresholds) -> Iterator[Alarm]:
-    load, share = now.load, now.load.memory_share
-    if share is not None:
-        yield from _alarm("memory", share, limits.memory, f"the server uses {share:.1%} of its memory")
-    text = f"{changed.evicted} keys were evicted in {changed.seconds:.0f} s, of all tenants"
-    yield from _alarm("evicted", changed.evicted, limits.evicted, text)
-    text = f"{changed.rejected} connections were refused in {changed.seconds:.0f} s"
-    yield from _alarm("rejected", changed.rejected, limits.rejected, text)
-    if load.clients_limit:
-        for check, count, levels in (
-            ("clients", load.clients, limits.clients),
-            ("blocked", load.blocked_clients, limits.blocked),
-        ):
-            part = count / load.clients_limit
-            words = "connections are blocked" if check == "blocked" else "connections are in use"
-            yield from _alarm(check, part, levels, f"{count} of {load.clients_limit} {words}")
-    median = now.latency.median
-    yield from _alarm("latency", median, limits.latency, f"the server answers after {median * 1000:.1f} ms")
-    if now.own is not None:
-        yield from _alarm(
-            "own_bytes", now.own.bytes, limits.own_bytes, f"own keys take {now.own.bytes} bytes"
-        )
-
-
-def _queue_alarms(now: Snapshot, trend: Trend, limits: Thresholds) -> Iterator[Alarm]:
-    for queue in now.queues:
-        name, shown = queue.name, f"queue {queue.name!r}"
-        yield from _alarm(
-            "queue_depth", queue.depth, limits.queue_depth, f"{shown} holds {queue.depth} messages", name
-        )
-        if queue.oldest_age is not None:
-            text = f"the oldest message of {shown} has been ready for {queue.oldest_age:.0f} s"
-            yield from _alarm("queue_age", queue.oldest_age, limits.queue_age, text, name)
-        yield from _alarm(
-            "queue_dead", queue.dead, limits.queue_dead, f"{shown} has {queue.dead} dead letters", name
-        )
-        growth = trend.growth(name)
-        if growth:
-            text = f"{shown} grows: {growth} messages more over the last looks"
-            yield from _alarm("queue_growth", growth, limits.queue_growth, text, name)

@@ -18,20 +18,22 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tenantkv.errors import MalformedCommandError, TenantKVError, UnknownCommandError
+from tenantkv.commands.rule import Rule
+from tenantkv.errors import TenantKVError, UnknownCommandError
 from tenantkv.proxy import local
 from tenantkv.proxy.answers import Answers, Awaited
+from tenantkv.proxy.limits import Limits
 from tenantkv.proxy.local import Visitor
 from tenantkv.proxy.replies import Status, encode, encode_error
 from tenantkv.proxy.requests import ProtocolError, RequestParser
-from tenantkv.proxy.upstream import Upstream
+from tenantkv.proxy.upstream import MARKING, Upstream
+from tenantkv.transport.session import Session
 
 logger = logging.getLogger("tenantkv.proxy")
 
@@ -41,34 +43,8 @@ _FLUSH_ABOVE_BYTES = 262_144
 _STRANGERS_BYTES = 16_384
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 
-_BARE = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
 _ENDINGS = frozenset({"EXEC", "DISCARD"})
 _EMULATED = frozenset({b"KEYS", b"SCAN", b"DBSIZE", b"RANDOMKEY", b"FLUSHDB"})
-# After these, another connection would not do what the client has asked this one for.
-_MARKING = frozenset(
-    {"CLIENT TRACKING", "CLIENT CACHING", "CLIENT NO-TOUCH", "CLIENT CAPA", "READONLY", "ASKING"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one client may take.
-
-    Attributes:
-        clients: how many may be connected.
-        request_bytes: of one command, with 64 bytes for each of its words.
-        reply_bytes: what may wait for a client that does not read.
-        commands: how many may be on their way to the server.
-        patience: seconds to wait for a client that does not read.
-        grace: seconds that commands on their way have when the proxy stops.
-    """
-
-    clients: int = 100
-    request_bytes: int = 67_108_864
-    reply_bytes: int = 67_108_864
-    commands: int = 4096
-    patience: float = 60.0
-    grace: float = 2.0
 
 
 class Conversation:
@@ -161,6 +137,8 @@ class Conversation:
             if self._in_transaction:
                 self._is_spoilt, answer = True, local.NOT_QUEUED
             self._answer(answer)
+        elif name == b"FLUSHDB" and not self._limits.may_flush:
+            self._refuse(local.NO_FLUSH)
         elif name in _EMULATED and not self._in_transaction:
             await self._look_at_many(name, words)
         else:
@@ -180,11 +158,7 @@ class Conversation:
         upstream = self._upstream
         assert upstream is not None
         name = words[0].upper()
-        if name in _BARE and len(words) > 1:
-            # The server would stay in the transaction that the session thinks has ended.
-            self._refuse(MalformedCommandError(name.decode(), "it takes no arguments."))
-            return
-        if entry is None and self._is_spoilt and name == b"EXEC":
+        if entry is None and self._is_spoilt and len(words) == 1 and name == b"EXEC":
             words = [b"DISCARD"]
             text = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
             entry = Awaited(instead=text)
@@ -201,13 +175,11 @@ class Conversation:
                 # It was idle, and is gone: the next one has a session of its own.
                 await self._forward(words, entry)
                 return
-        if rule.name in _MARKING:
+        if rule.name in MARKING:
             upstream.is_marked = True
         registrar = session.registrar
         if rule.creates and registrar and not session.is_registered(registrar, words, rule):
-            ahead = session.registrations([(words, rule)])
-            self._queue(ahead)
-            session.pending.extend(ahead.rules)
+            self._register(session, [(words, rule)])
         self._queue((packed,) if type(packed) is bytes else packed)
         if rule.name.endswith("SUBSCRIBE"):
             self._due.append(self._answers.acknowledgements(rule.name, words))
@@ -218,8 +190,16 @@ class Conversation:
             if rule.name in _ENDINGS:
                 self._is_spoilt = False
             await self._settled()
+            if rule.name == "EXEC" and self._upstream is upstream:
+                # What it wrote could not be registered ahead.
+                self._register(session, [])
         elif self._out_bytes > _FLUSH_ABOVE_BYTES:
             await self._flush()
+
+    def _register(self, session: Session, writes: Sequence[tuple[Sequence[bytes], Rule]]) -> None:
+        ahead = session.registrations(writes)
+        self._queue(ahead)
+        session.pending.extend(ahead.rules)
 
     async def _look_at_many(self, name: bytes, words: Sequence[bytes]) -> None:
         """Answer KEYS, SCAN, DBSIZE, RANDOMKEY or FLUSHDB as the clients do, on the pool's connections."""
@@ -310,9 +290,9 @@ class Conversation:
             await self._progress.wait()
 
     async def _settled(self) -> None:
-        """Wait until every command is answered."""
+        """Wait until every command is answered, our own included."""
         await self._flush()
-        while self._due:
+        while self._due or (self._upstream is not None and self._upstream.session.pending):
             self._progress.clear()
             await self._progress.wait()
 

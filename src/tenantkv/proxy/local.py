@@ -10,6 +10,8 @@ import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tenantkv.errors import ForbiddenCommandError
+
 OK = b"+OK\r\n"
 NO_AUTH = b"-NOAUTH Authentication required.\r\n"
 WRONG_PASSWORD = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
@@ -21,6 +23,12 @@ HELLO_NO_AUTH = (
 SYNTAX = b"-ERR syntax error\r\n"
 NO_PROTOCOL = b"-NOPROTO unsupported protocol version\r\n"
 NOT_QUEUED = b"-ERR this command is not taken inside of a transaction by the tenantkv proxy\r\n"
+
+NO_FLUSH = ForbiddenCommandError(
+    "FLUSHDB",
+    "it deletes the whole namespace, queues and locks of other programs too.",
+    "Use 'tenantkv clear', which leaves queues alone, or start the proxy with --allow-flush.",
+)
 
 _LONGEST_NAME_BYTES = 256
 

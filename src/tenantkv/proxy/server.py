@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantkv.errors import ConfigurationError
-from tenantkv.proxy.conversation import Conversation, Limits
+from tenantkv.proxy.conversation import Conversation
+from tenantkv.proxy.limits import Limits
 from tenantkv.proxy.local import Visitor
 
 _BACKLOG = 128

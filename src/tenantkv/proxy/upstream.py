@@ -8,6 +8,11 @@ from typing import Any
 
 from tenantkv.transport.session import Session
 
+#: After these, another connection would not do what the client has asked this one for.
+MARKING = frozenset(
+    {"CLIENT TRACKING", "CLIENT CACHING", "CLIENT NO-TOUCH", "CLIENT CAPA", "READONLY", "ASKING"}
+)
+
 _DRAIN_ABOVE_BYTES = 1_048_576
 
 

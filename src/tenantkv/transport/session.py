@@ -22,7 +22,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from tenantkv.commands.channels import shape_push
 from tenantkv.commands.packing import Packer
 from tenantkv.commands.rule import OpeningRule, Rule
-from tenantkv.errors import ForbiddenCommandError, OpenError, RefusedError
+from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, OpenError, RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.secret import Secret
@@ -38,6 +38,7 @@ from tenantkv.transport.refusals import (
 from tenantkv.transport.retry import mark_unrepeatable, may_repeat
 
 _ENDINGS = frozenset({"EXEC", "DISCARD"})
+_BARE = frozenset({"MULTI", "EXEC", "DISCARD"})
 _PUSHES = frozenset(
     b"message pmessage smessage subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe".split()
 )
@@ -123,6 +124,9 @@ class Session:
         """Refuse what would change the meaning of replies that others wait for."""
         if rule.name.endswith("SUBSCRIBE") and self.transaction is not None:
             raise subscription_among_others(rule)
+        if rule.name in _BARE and len(self.packer.words(arguments)) > 1:
+            # Whether the server then leaves the transaction differs from version to version.
+            raise MalformedCommandError(rule.name, "it takes no arguments.")
         if rule.name != "SELECT":
             return
         number = self.packer.words(arguments)[1]

@@ -210,6 +210,9 @@ class Backend(stock.RedisBackend):
         # No other kinds of lists: the ones that Celery makes of generators are to stay unread.
         if body is not None and type(results) in (list, tuple):
             body["chord_size"] = size_of(results)
+        # Celery forgets only behind the first tasks of a frozen chord that it was called before, and what a
+        # quick worker has done by then would be taken for something that comes late.
+        self.ensure(self.client.delete, (self.get_key_for_group(header_result_args[0], ".c"),))
         super().apply_chord(header_result_args, body, **kwargs)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:

@@ -30,6 +30,8 @@ LEDGER = "tkv:celery:ledger"
 MARKS = "tkv:celery:marks"
 MARKS_BEFORE = "tkv:celery:marks:before"
 BELL = "tkv:celery:bell:"
+#: kombu's own, unless the transport options ``unacked_key`` and ``unacked_index_key`` say otherwise.
+UNACKED, INDEX = "unacked", "unacked_index"
 
 #: Claims in one call of a script.
 CHUNK = 200
@@ -40,6 +42,11 @@ def script(name: str, *, repeatable: bool = True) -> Script:
     """Return the script in ``lua/<name>.lua``."""
     body = files("tenantkv.contrib.celery").joinpath(f"lua/{name}.lua").read_bytes()
     return Script.of(name, body, repeatable=repeatable)
+
+
+def lists_of(queue: str) -> list[str]:
+    """Return a queue's lists, one for each of kombu's usual priorities."""
+    return [queue, *(f"{queue}\x06\x16{priority}" for priority in (3, 6, 9))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,14 @@ class MessageSealer:
             return None
         return stamped[8:], _STAMP.unpack_from(stamped)[0] / 1000
 
+    def sealed_at(self, blob: bytes, where: Where, name: bytes) -> float | None:
+        """Return when a message was sealed, or ``None`` if it is not genuine; nobody takes note."""
+        try:
+            stamped = self._sealer.open(blob[1:], kind="celery", name=name, field=self._fields[where])
+        except OpenError:
+            return None
+        return float(_STAMP.unpack_from(stamped)[0]) / 1000
+
     def seal_member(self, member: bytes, name: bytes) -> bytes:
         """Return the one form in which a member of a set is stored."""
         field = self._fields["binding"]

@@ -113,7 +113,8 @@ class Taking(stock.Channel):
             self._rest = reply is None and self._waits < LOOK_AFTER
             raise Empty
         self._waits = 0
-        self._rest = reply is None
+        # As it is after the last message: every one that comes from then on rings.
+        self._rest = reply is None or len(reply) > 2
         opened = self._take(reply)
         if opened is None:
             raise Empty
@@ -126,7 +127,7 @@ class Taking(stock.Channel):
         claim, self._claim = self._claim, ""
         if reply is None:
             return None
-        state, packed = reply
+        state, packed = reply[:2]
         if state == b"replayed":
             drops.note("replayed")
             return None

@@ -8,7 +8,7 @@
 -- KEYS[4]        hash   the marks before those
 -- KEYS[5]        hash   the ledger: how many messages each queue should hold
 -- KEYS[6 ..5+n]  list   the queues, in the order in which they are asked
--- KEYS[6+n ..]   list   their bells, silenced when there is no message
+-- KEYS[6+n ..]   list   their bells, silenced when there is no message, or no more
 --
 -- ARGV[1]        the claim
 -- ARGV[2]        seconds since 1970
@@ -18,7 +18,8 @@
 -- then n times   own name of the list, its field in the ledger or empty, "1" to hold the message
 --
 -- Returns false for no message, or {state, row}: "fresh", "again" for a repeated claim, "replayed" for a
--- message that was taken before.
+-- message that was taken before. Behind a fresh one stands "last" if the lists are empty now: who is told so
+-- need not ask again, and waits for the bells.
 
 local lists = tonumber(ARGV[5])
 local row = redis.call('HGET', KEYS[1], ARGV[1])
@@ -59,6 +60,10 @@ for at = 1, lists do
     if hold == '1' then
       redis.call('HSET', KEYS[1], ARGV[1], row)
       redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+    end
+    if redis.call('EXISTS', unpack(KEYS, 6, 5 + lists)) == 0 then
+      redis.call('DEL', unpack(KEYS, 6 + lists))
+      return {'fresh', row, 'last'}
     end
     return {'fresh', row}
   end
