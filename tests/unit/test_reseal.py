@@ -224,7 +224,9 @@ def test_the_list_of_names_is_bounded() -> None:
 
 
 def test_in_memory() -> None:
-    kv = tenantkv.connect("memory://", namespace=Namespace(NEW), seal=True)
+    # All of a process share that memory, so an identity that no other test has.
+    ring = Keyring.generate(os.urandom(96))
+    kv = tenantkv.connect("memory://", namespace=Namespace(ring), seal=True)
     try:
         kv.set("s", "v")
         kv.hset("h", "f", "v")
