@@ -156,7 +156,7 @@ class TestValues:
         assert program.run("exec", "--reveal", "--", "GET", "conf").stdout == TOKEN
 
     def test_a_sealed_namespace(self, sealed: Program) -> None:
-        assert sealed.run("set", "h", "pin", stdin=TOKEN).returncode == 0
+        assert sealed.run("set", "h", "--field", "pin", stdin=TOKEN).returncode == 0
         assert sealed.json("get", "h")["value"] == [["pin", f"(sealed, {len(TOKEN)} bytes)"]]
         assert sealed.json("get", "h", "--reveal")["value"] == [["pin", TOKEN.decode()]]
         with sealed.connect() as kv:
@@ -169,6 +169,9 @@ class TestValues:
 
     def test_values_never_come_from_the_command_line(self, program: Program) -> None:
         assert program.run("set", "a", "field", "value").returncode == 2
+        done = program.run("set", "a", "value")
+        assert done.returncode == 1 and b"standard input" in done.stderr and b"--field" in done.stderr
+        assert program.run("get", "a").returncode == 3
         assert program.run("keys", "--url", "redis://:word@host").returncode == 2
         assert program.run("keys", "--limit", "-1").returncode == 2
 

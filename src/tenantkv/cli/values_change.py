@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     add_name(parser)
-    parser.add_argument("field", metavar="FIELD", nargs="?", help="one field of a hash")
+    # Somebody will write it, and it must not become a field with an empty value.
+    parser.add_argument("value", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("--field", metavar="FIELD", help="one field of a hash")
     parser.add_argument("--ttl", metavar="SECONDS", type=_time_to_live, help="expire after so many seconds")
     parser.add_argument("--keep-ttl", action="store_true", help="leave the TTL that the key has")
     parser.add_argument("--only-new", action="store_true", help="only if there is no such key")
@@ -70,6 +72,11 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 def _set(arguments: argparse.Namespace) -> int:
     if arguments.ttl is not None and arguments.keep_ttl:
         raise ConfigurationError("give either --ttl or --keep-ttl")
+    if arguments.value is not None:
+        raise ConfigurationError(
+            "a value is read from standard input, since others see command lines: "
+            "printf hello | tenantkv set KEY; for one field of a hash, --field FIELD"
+        )
     if arguments.field is not None and (arguments.ttl is not None or arguments.keep_ttl):
         raise ConfigurationError("a field has no TTL of its own: use 'tenantkv expire' for the key")
     value: Any = read_input(LARGEST_VALUE_BYTES)
@@ -224,6 +231,7 @@ ACTIONS = {
     "set": Action(
         "Store standard input in a key, or in one field of a hash.",
         "examples:\n  printf hello | tenantkv set greeting --ttl 3600\n"
+        "  printf Ada | tenantkv set user:7 --field name\n"
         "  tenantkv set picture < picture.png\n  tenantkv set token --seal --line < token.txt\n\n"
         "What looks like a secret is refused unless it is sealed (--seal) or --plaintext-ok tells why it is "
         "none.\n",
