@@ -21,6 +21,7 @@ Laws of this file:
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, cast
 
 from tenantkv.errors import CodecError
@@ -29,6 +30,9 @@ _BYTES, _TEXT, _JSON, _PICKLE = b"\0", b"\1", b"\2", b"\3"
 # Protocol 5 is of Python 3.8, so every Python that we support reads it.
 _PROTOCOL = 5
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_KEYS = frozenset({str})
+_NESTED = frozenset({list, dict})
+_PLAIN = _SCALARS | _NESTED
 
 
 def encode(value: object, *, allow_pickle: bool = False) -> bytes:
@@ -96,12 +100,20 @@ def _is_plain(value: object) -> bool:
     kind = type(value)
     if kind in _SCALARS:
         return True
-    if kind is list:
-        return all(map(_is_plain, cast(list[object], value)))
     if kind is dict:
         fields = cast(dict[object, object], value)
-        return all(type(key) is str for key in fields) and all(map(_is_plain, fields.values()))
-    return False
+        if not _KEYS.issuperset(map(type, fields)):
+            return False
+        parts: Collection[object] = fields.values()
+    elif kind is list:
+        parts = cast(list[object], value)
+    else:
+        return False
+    # By the kinds that there are, as one by one would take longer than writing them.
+    kinds = set(map(type, parts))
+    if kinds <= _SCALARS:
+        return True
+    return kinds <= _PLAIN and all(_is_plain(part) for part in parts if type(part) in _NESTED)
 
 
 def _pickle(value: object) -> bytes:

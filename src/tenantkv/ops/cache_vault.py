@@ -54,6 +54,12 @@ class Vault:
         """Whether every value is sealed."""
         return self._signer is None
 
+    def seal_plain(self, name: bytes, body: bytes, size: int) -> bytes:
+        """Return the body of an entry that is no `Secret` in its envelope; `size` is its payload's."""
+        least = self._compress_from
+        way = self._signer or self._sealer
+        return way.seal(body, kind="cache", name=name, compress=least is not None and size >= least)
+
     def seal(self, name: bytes, entry: Entry) -> bytes:
         """Return an entry in its envelope, bound to the name of its key."""
         is_secret = entry.is_secret
