@@ -111,6 +111,10 @@ class Core:
         """Return the own name of an entry's key."""
         return self.shelf.names.entry(key, self.settings.version if version is None else version)
 
+    def entry_names(self, keys: Sequence[Any], version: int | str | None = None) -> list[bytes]:
+        """Return the own names of entries' keys."""
+        return self.shelf.names.entries(keys, self.settings.version if version is None else version)
+
     @staticmethod
     def tags(tags: Sequence[str | bytes]) -> tuple[bytes, ...]:
         """Return tags as bytes, each once.

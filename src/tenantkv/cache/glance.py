@@ -47,29 +47,31 @@ class Glance:
 
     def take(self, blobs: Sequence[bytes | None]) -> None:
         """Take the replies; count hits and misses."""
-        core, found = self._core, self.found
-        shelf, open_ = core.shelf, core.shelf.vault.open
+        core, found, left = self._core, self.found, self.left
+        shelf = core.shelf
         self._stamp = blobs[0]
         stamp = shelf.book.read(shelf.names.stamp, blobs[0]) or b""
         now_ms = int(core.clock() * 1000)
         size = misses = 0
-        replies = iter(blobs)
-        next(replies)
-        for (name, key), blob in zip(self._keys.items(), replies, strict=True):
-            body = None if blob is None else open_(name, blob)
+        usual, vault = shelf.vault.opener, shelf.vault
+        # One by one until the value is there, as what lies in between may be large.
+        for (name, key), blob in zip(self._keys.items(), blobs[1:], strict=True):
+            body = None
+            if blob is not None:
+                body = usual(blob, "cache", name) or vault.open(name, blob)
             if body is None or not stamp:
                 misses += 1
                 continue
             plain = read_plain(body, stamp, now_ms)
             if plain is None:
-                self.left[name] = blob
+                left[name] = blob
                 continue
             try:
                 found[key] = decode_plain(plain[0])
             except CodecError:
-                self.left[name] = blob
-                continue
-            size += len(plain[0])
+                left[name] = blob
+            else:
+                size += len(plain[0])
         core.count_hits(len(found), size)
         if misses:
             core.stats.count("misses", misses)
@@ -82,11 +84,13 @@ class Glance:
 
     def take_left(self, entries: Iterable[Entry | None]) -> None:
         """Take what `look` gave."""
-        core = self._core
+        core, found = self._core, self.found
         for name, entry in zip(self.left, entries, strict=True):
             value = core.taken(name, entry)
             if value is not MISS:
-                self.found[self._keys[name]] = value
+                found[self._keys[name]] = value
+        # In the order in which they were asked for, like all others.
+        self.found = {key: found[key] for key in self._keys.values() if key in found}
         core.note_tampered()
 
 
@@ -94,7 +98,7 @@ def glance(core: Core, keys: Sequence[Any], version: int | str | None) -> Glance
     """Return a look at entries, or ``None`` if they have to take the long way."""
     if core.near is not None or not 0 < len(keys) <= PAGE:
         return None
-    by_name = {core.entry_name(key, version): key for key in keys}
+    by_name = dict(zip(core.entry_names(keys, version), keys, strict=True))
     hints = core.shelf.hints
     if hints and not hints.keys().isdisjoint(by_name):
         return None

@@ -46,8 +46,7 @@ class Parcel:
         if core.shelf.book.read(core.shelf.names.stamp, replies[count][0]) != self._stamp:
             # Somebody cleared the cache since.
             return False
-        core.stats.count("written", count)
-        core.stats.count("bytes_written", self._size)
+        core.stats.wrote(count, self._size)
         return True
 
     def lose(self, error: Exception) -> None:

@@ -54,7 +54,7 @@ def is_quick(arguments: Sequence[Any]) -> bool:
     if len(arguments) < 2 or type(arguments[0]) is not OwnWord:
         return False
     name = arguments[1]
-    return isinstance(name, bytes) and name.startswith(OURS)
+    return type(name) is bytes and name.startswith(OURS)
 
 
 def reserved(command: str) -> ForbiddenCommandError:

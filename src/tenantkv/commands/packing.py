@@ -108,7 +108,14 @@ class Packer:
         if self.utf8 and pack_command is not None:
             text = prefix.decode()
             to_bytes = self.to_bytes
-            wire = [text + key if type(key) is str else prefix + to_bytes(key) for key in arguments[1:]]
+            wire = [
+                prefix + key
+                if type(key) is bytes
+                else text + key
+                if type(key) is str
+                else prefix + to_bytes(key)
+                for key in arguments[1:]
+            ]
             return pack_command((rule.name, *wire))
         return pack_words([rule.name.encode(), *(prefix + self.to_bytes(key) for key in arguments[1:])])
 

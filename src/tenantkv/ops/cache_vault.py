@@ -6,6 +6,7 @@ seals shows nothing. In both, a `Secret` is sealed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from tenantkv.envelope_header import Kind
@@ -25,6 +26,10 @@ class EntrySealer(Protocol):
 
     def open(self, blob: bytes, *, kind: Kind, name: bytes) -> bytes:
         """Return the value, or raise `OpenError`."""
+        ...
+
+    def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
+        """Return the value, or ``None`` where `open` has to look."""
         ...
 
 
@@ -80,6 +85,11 @@ class Vault:
         except OpenError:
             self.tampered += 1
             return None
+
+    @property
+    def opener(self) -> Callable[[bytes, Kind, bytes], bytes | None]:
+        """What opens a usual entry of kind ``cache``, and gives ``None`` where `open` has to look."""
+        return (self._signer or self._sealer).open_usual
 
     def read(self, body: bytes | None) -> Entry | None:
         """Return the entry in a body that opened, or ``None``."""

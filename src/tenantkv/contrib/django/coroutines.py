@@ -78,11 +78,7 @@ class Coroutines(Structures):
 
     def _asorted(self, keys: Iterable[Any], version: int | None) -> list[tuple[AsyncCache, dict[str, Any]]]:
         caches: AsyncCaches = self._store.async_caches()
-        names: dict[str, Any] = {}
-        of_sessions: dict[str, Any] = {}
-        for key in keys:
-            is_session = type(key) is str and key.startswith(SESSIONS)
-            (of_sessions if is_session else names)[self._key(key, version)] = key
+        names, of_sessions = self._keys(keys, version)
         if not of_sessions:
             return [(caches.main, names)] if names else []
         if caches.sessions is caches.main or not names:
