@@ -32,6 +32,10 @@ def _native(method: Method) -> Method:
 
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        own = self.__dict__
+        if name in own and method.__name__ not in own:
+            # Who watches an instance's sync methods alone, as django-debug-toolbar does, is to see this.
+            return await sync_to_async(own[name])(*args, **kwargs)
         if self._store.is_young_loop():
             # The class's: what somebody put around the instance's own has seen this call already.
             return await sync_to_async(getattr(type(self), name))(self, *args, **kwargs)
