@@ -207,11 +207,12 @@ def test_celerys_settings_are_checked():
         "CELERY_BROKER_URL": "tenantkv://",
         "CELERY_TASK_ALWAYS_EAGER": False,
         "CELERY_TASK_TIMELIMIT": 5,
+        # It has an effect: see docs/celery.md.
         "CELERY_BROKER_TRANSPORT_OPTIONS": {"global_keyprefix": "x"},
     }
     with override_settings(CACHES={"default": caches()}, **given):
         found = {message.id: message for message in checks.check_celery()}
-    assert set(found) == {"tenantkv.W006", "tenantkv.W007"}
+    assert set(found) == {"tenantkv.W006"}
     assert "CELERY_TASK_TIME_LIMIT" in found["tenantkv.W006"].hint
 
 
