@@ -21,7 +21,7 @@ from django.test import override_settings
 
 from tenantkv import Keyring, Namespace
 from tenantkv.cache import Near
-from tenantkv.contrib.django import checks
+from tenantkv.contrib.django import TenantCache, checks
 from tenantkv.contrib.django.management.commands.tenantkv import Command
 from tenantkv.contrib.django.options import read
 from tenantkv.contrib.django.reports import Reporter
@@ -59,6 +59,17 @@ def options(**given: Any) -> Any:
 def test_a_wrong_option_is_told_apart(given, text):
     with pytest.raises(ImproperlyConfigured, match=text):
         options(**given)
+
+
+def test_equal_aliases_share_connections_and_breaker_and_others_do_not():
+    def breaker(**given: Any) -> Any:
+        given["namespace"] = namespace
+        return TenantCache("redis://db", {"OPTIONS": given})._store.main._wire.breaker
+
+    namespace = Namespace(Keyring.generate(bytes(range(96))))
+    assert breaker(seal=True) is breaker(seal=True)
+    assert breaker(seal=True) is not breaker(seal=False)
+    assert breaker(name="a") is not breaker(name="b")
 
 
 def test_options_of_other_backends_are_understood():

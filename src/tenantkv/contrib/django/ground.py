@@ -62,13 +62,13 @@ class Ground(BaseCache):
     def _keys(self, keys: Iterable[Any], version: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keys by their made ones: those of sessions last, and by themselves."""
         given = list(keys)
-        made = [self.make_key(key, version=version) for key in given]
+        made: list[Any] = [self.make_key(key, version=version) for key in given]
         if not self._is_stock_check or not _are_harmless(made):
             for name in made:
                 self.validate_key(name)
             made = list(map(str, made))
-        names = dict(zip(made, given, strict=True))
-        of_sessions = {
+        names: dict[str, Any] = dict(zip(made, given, strict=True))
+        of_sessions: dict[str, Any] = {
             name: key for name, key in names.items() if type(key) is str and key.startswith(SESSIONS)
         }
         if of_sessions:
