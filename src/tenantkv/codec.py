@@ -21,6 +21,7 @@ Laws of this file:
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, cast
 
 from tenantkv.errors import CodecError
@@ -28,7 +29,12 @@ from tenantkv.errors import CodecError
 _BYTES, _TEXT, _JSON, _PICKLE = b"\0", b"\1", b"\2", b"\3"
 # Protocol 5 is of Python 3.8, so every Python that we support reads it.
 _PROTOCOL = 5
+# One encoder, as making it takes as long as encoding something small.
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_KEYS = frozenset({str})
+_NESTED = frozenset({list, dict})
+_PLAIN = _SCALARS | _NESTED
 
 
 def encode(value: object, *, allow_pickle: bool = False) -> bytes:
@@ -51,9 +57,7 @@ def encode(value: object, *, allow_pickle: bool = False) -> bytes:
         if type(value) is str:
             return _TEXT + value.encode()
         if _is_plain(value):
-            return (
-                _JSON + json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-            )
+            return _JSON + _to_json(value).encode()
     except (ValueError, RecursionError):
         pass
     if allow_pickle:
@@ -75,12 +79,12 @@ def decode(data: bytes, *, is_authentic: bool = False) -> Any:
         CodecError: they are damaged, or a pickle that nobody vouches for.
     """
     kind, rest = data[:1], data[1:]
-    if kind == _BYTES:
-        return rest
     if kind == _PICKLE:
         if not is_authentic:
             raise CodecError("a pickle is loaded only from a sealed or signed value")
         return _unpickle(rest)
+    if kind == _BYTES:
+        return rest
     try:
         if kind == _TEXT:
             return rest.decode()
@@ -96,12 +100,20 @@ def _is_plain(value: object) -> bool:
     kind = type(value)
     if kind in _SCALARS:
         return True
-    if kind is list:
-        return all(map(_is_plain, cast(list[object], value)))
     if kind is dict:
         fields = cast(dict[object, object], value)
-        return all(type(key) is str for key in fields) and all(map(_is_plain, fields.values()))
-    return False
+        if not _KEYS.issuperset(map(type, fields)):
+            return False
+        parts: Collection[object] = fields.values()
+    elif kind is list:
+        parts = cast(list[object], value)
+    else:
+        return False
+    # By the kinds that there are, as one by one would take longer than writing them.
+    kinds = set(map(type, parts))
+    if kinds <= _SCALARS:
+        return True
+    return kinds <= _PLAIN and all(_is_plain(part) for part in parts if type(part) in _NESTED)
 
 
 def _pickle(value: object) -> bytes:

@@ -111,7 +111,7 @@ class Protector:
             RefusedError: as `Packer.pack`, and for what must not be stored in clear or cannot be sealed.
         """
         name = arguments[0] if arguments and isinstance(arguments[0], (str, bytes)) else b""
-        if name in self._lean or type(name) is OwnCommand or (name and is_quick(arguments)):
+        if type(name) is OwnCommand or is_quick(arguments) or name in self._lean:
             return packer.pack(arguments, namespace)
         if name in self._reads:
             packed, rule = packer.pack(arguments, namespace)

@@ -125,6 +125,10 @@ class LiveSealer:
         """See `Sealer.open_many`."""
         return self.sealer.open_many(blobs, kind=kind, name=name, fields=fields)
 
+    def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
+        """See `Sealer.open_usual`."""
+        return self.sealer.open_usual(blob, kind, name)
+
     def is_outdated(self, blob: bytes) -> bool:
         """See `Sealer.is_outdated`."""
         return self.sealer.is_outdated(blob)

@@ -24,6 +24,7 @@ from tenantkv.contrib.django.loops import YOUTH
 from tenantkv.contrib.django.stores import forget_stores
 from tenantkv.errors import ForbiddenCommandError
 from tests.cutting_proxy import CuttingProxy
+from tests.neighbourhood import wait_for
 from tests.servers import RealServer, start_server, start_tcp
 
 if not settings.configured:
@@ -409,7 +410,8 @@ async def grown_up(cache: TenantCache) -> None:
 
 
 async def test_coroutines_are_native(world: World) -> None:
-    cache = world.cache()
+    # A busy machine is no outage.
+    cache = world.cache(patience=30.0)
     await grown_up(cache)
     await cache.aset_many({f"k{n}": n for n in range(100)})
     before = calls(world, "mget"), connections(world)
@@ -417,20 +419,18 @@ async def test_coroutines_are_native(world: World) -> None:
     assert len(found) == 100 and calls(world, "mget") == before[0] + 1
     await cache.aset("n", 0, 1000)
     await asyncio.gather(*(cache.aincr("n") for _ in range(50)))
-    assert await cache.aget("n") == 50 and 990 <= cache.ttl("n") <= 1000
+    assert await cache.aget("n") == 50 and 900 < cache.ttl("n") <= 1000
     threads = threading.active_count()
     between = connections(world)
     for _ in range(200):
         # As Django does: an instance for each task.
         await asyncio.create_task(
-            TenantCache(world.url, {"OPTIONS": {"namespace": world.namespace}}).aget("n")
+            TenantCache(world.url, {"OPTIONS": {"patience": 30.0, "namespace": world.namespace}}).aget("n")
         )
     assert connections(world) == between
     assert threading.active_count() == threads
 
 
-# Whoever closes a loop without closing its generators leaves its sockets to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_connections_end_with_their_loop(world: World) -> None:
     cache = world.cache()
     cache.set("a", 1)
@@ -450,9 +450,8 @@ def test_connections_end_with_their_loop(world: World) -> None:
     assert set(asyncio.run(often())) == {1}
     # One for each loop that lived on, so not all of these were served by threads.
     assert connections(world) - before == 31
-    left = int(world.raw.info("clients")["connected_clients"]) - clients
-    assert left <= 2
-    assert len(cache._store._loops._kept) <= 1
+    wait_for("all closed", lambda: int(world.raw.info("clients")["connected_clients"]) <= clients)
+    assert len(cache._store._loops) == 0
 
 
 def test_a_fork_after_connecting(world: World) -> None:
@@ -532,7 +531,7 @@ def check_every_method(cache: TenantCache) -> None:
         for call in (cache.aincr, cache.aincr_version):
             with pytest.raises(ValueError, match="not found"):
                 await call("a")
-        assert len(cache._store._loops._kept) == 1
+        assert len(cache._store._loops) == 1
 
     asyncio.run(in_a_loop_of_its_own())
 

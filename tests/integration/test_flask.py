@@ -12,6 +12,8 @@ import flask
 import pytest
 import redis
 from flask_caching import Cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import tenantkv
 from tenantkv import ConfigurationError, Keyring, Namespace
@@ -297,6 +299,48 @@ def test_an_outage_is_a_miss_and_waits_once(tcp_server, caplog):
     loud = TenantCache(tenantkv.connect("redis://127.0.0.1:1", namespace=namespace), on_outage="raise")
     with pytest.raises(redis.ConnectionError):
         loud.get("a")
+
+
+@pytest.fixture
+def mortal_server() -> Iterator[RealServer]:
+    server = start_tcp("shared")
+    yield server
+    server.stop()
+
+
+def test_a_view_answers_in_an_outage(mortal_server, place):
+    app = flask.Flask("site")
+    # It gives up at once, where the usual client tries for some seconds.
+    options = {"namespace": place.namespace, "retry": Retry(NoBackoff(), 0), "socket_timeout": 30.0}
+    tenant = TenantKV(app, client=tenantkv.connect(mortal_server.tcp_url, **options))
+    cache = Cache(app, config={"CACHE_TYPE": OURS, "CACHE_OPTIONS": {"timeout": 30.0}})
+
+    @app.get("/page")
+    @cache.cached(timeout=60)
+    def page():
+        return "page"
+
+    @app.get("/report")
+    def report():
+        with tenant.lock("report", lease=30, wait=5):
+            return f"{tenant.kv.incr('reports')}"
+
+    @app.post("/mail")
+    def mail():
+        tenant.queue("mails").send({"to": "ada"})
+        return "sent"
+
+    @app.errorhandler(redis.RedisError)
+    def away(error):
+        return "Not now.", 503, {"Retry-After": "5"}
+
+    browser = app.test_client()
+    asked = (lambda: browser.get("/page"), lambda: browser.get("/report"), lambda: browser.post("/mail"))
+    assert [ask().text for ask in asked] == ["page", "1", "sent"]
+    mortal_server.kill()
+    answers = [ask() for ask in asked]
+    assert [answer.status_code for answer in answers] == [200, 503, 503]
+    assert [answer.headers.get("Retry-After") for answer in answers] == [None, "5", "5"]
 
 
 def test_unpicklable_tells_nothing_of_the_value(place):

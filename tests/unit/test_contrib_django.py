@@ -21,7 +21,7 @@ from django.test import override_settings
 
 from tenantkv import Keyring, Namespace
 from tenantkv.cache import Near
-from tenantkv.contrib.django import checks
+from tenantkv.contrib.django import TenantCache, checks
 from tenantkv.contrib.django.management.commands.tenantkv import Command
 from tenantkv.contrib.django.options import read
 from tenantkv.contrib.django.reports import Reporter
@@ -59,6 +59,17 @@ def options(**given: Any) -> Any:
 def test_a_wrong_option_is_told_apart(given, text):
     with pytest.raises(ImproperlyConfigured, match=text):
         options(**given)
+
+
+def test_equal_aliases_share_connections_and_breaker_and_others_do_not():
+    def breaker(**given: Any) -> Any:
+        given["namespace"] = namespace
+        return TenantCache("redis://db", {"OPTIONS": given})._store.main._wire.breaker
+
+    namespace = Namespace(Keyring.generate(bytes(range(96))))
+    assert breaker(seal=True) is breaker(seal=True)
+    assert breaker(seal=True) is not breaker(seal=False)
+    assert breaker(name="a") is not breaker(name="b")
 
 
 def test_options_of_other_backends_are_understood():
@@ -207,11 +218,12 @@ def test_celerys_settings_are_checked():
         "CELERY_BROKER_URL": "tenantkv://",
         "CELERY_TASK_ALWAYS_EAGER": False,
         "CELERY_TASK_TIMELIMIT": 5,
+        # It has an effect: see docs/celery.md.
         "CELERY_BROKER_TRANSPORT_OPTIONS": {"global_keyprefix": "x"},
     }
     with override_settings(CACHES={"default": caches()}, **given):
         found = {message.id: message for message in checks.check_celery()}
-    assert set(found) == {"tenantkv.W006", "tenantkv.W007"}
+    assert set(found) == {"tenantkv.W006"}
     assert "CELERY_TASK_TIME_LIMIT" in found["tenantkv.W006"].hint
 
 

@@ -15,7 +15,9 @@ from tenantkv.cache.aio_wire import AsyncWire
 from tenantkv.cache.computing import Recipe, resolve
 from tenantkv.cache.core import LOOK, Found
 from tenantkv.cache.driving import Steps, adrive
+from tenantkv.cache.glance import glance
 from tenantkv.cache.memo import amemoize
+from tenantkv.cache.parcel import parcel
 from tenantkv.cache.sentinels import MISS
 from tenantkv.cache.settings import CacheOptions, Near
 from tenantkv.cache.shared import SharedCache
@@ -117,7 +119,18 @@ class AsyncCache(SharedCache):
         self, keys: Iterable[Key], *, version: Version = None, tags: Sequence[Key] = ()
     ) -> dict[Any, Any]:
         """See `Cache.get_many`."""
-        return await self._do(get_many(self._core, list(keys), version, tags))
+        keys, core = list(keys), self._core
+        look = None if tags else glance(core, keys, version)
+        if look is None:
+            return await self._do(get_many(core, keys, version, tags))
+        try:
+            look.take(await self._wire.read((MGET, *look.names)))
+            if look.left:
+                look.take_left(await self._wire.run(look.look()))
+        except OUTAGE as error:
+            core.outage(error)
+            return {}
+        return look.found
 
     async def ttl(self, key: Key, *, version: Version = None) -> float | None:
         """See `Cache.ttl`."""
@@ -126,31 +139,28 @@ class AsyncCache(SharedCache):
     # Writing
 
     async def set(
-        self,
-        key: Key,
-        value: Any,
-        ttl: float | None = None,
-        **options: Unpack[SetOptions],
+        self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]
     ) -> bool:
         """See `Cache.set`."""
         failed = await self.set_many({key: value}, ttl, **options)
         return not failed
 
     async def set_many(
-        self,
-        items: Mapping[Any, Any],
-        ttl: float | None = None,
-        **options: Unpack[SetOptions],
+        self, items: Mapping[Any, Any], ttl: float | None = None, **options: Unpack[SetOptions]
     ) -> list[Any]:
         """See `Cache.set_many`."""
+        lot = parcel(self._core, items, ttl) if not options and self._wire.is_clear else None
+        if lot is not None:
+            try:
+                if lot.is_taken(await self._wire.write(lot.commands)):
+                    return []
+            except OUTAGE as error:
+                lot.lose(error)
+                return list(items)
         return await self._do(set_many(self._core, items, ttl, **options))
 
     async def add(
-        self,
-        key: Key,
-        value: Any,
-        ttl: float | None = None,
-        **options: Unpack[SetOptions],
+        self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]
     ) -> bool:
         """See `Cache.add`."""
         return await self._do(add(self._core, key, value, ttl, **options))

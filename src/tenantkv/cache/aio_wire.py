@@ -69,6 +69,19 @@ class AsyncWire:
             self.breaker.fail()
             raise
 
+    @property
+    def is_clear(self) -> bool:
+        """See `Wire.is_clear`."""
+        return not (self._owed.is_due or self.breaker.is_open or self._pool is None)
+
+    async def write(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """See `Wire.write`."""
+        try:
+            return await self._swap(commands)
+        except OUTAGE as error:
+            note_failure(self.breaker, error)
+            raise
+
     async def run(self, operation: Operation[Result]) -> Result:
         """Drive an operation; see `Wire.run`."""
         breaker = self.breaker

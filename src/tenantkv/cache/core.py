@@ -111,6 +111,10 @@ class Core:
         """Return the own name of an entry's key."""
         return self.shelf.names.entry(key, self.settings.version if version is None else version)
 
+    def entry_names(self, keys: Sequence[Any], version: int | str | None = None) -> list[bytes]:
+        """Return the own names of entries' keys."""
+        return self.shelf.names.entries(keys, self.settings.version if version is None else version)
+
     @staticmethod
     def tags(tags: Sequence[str | bytes]) -> tuple[bytes, ...]:
         """Return tags as bytes, each once.
@@ -162,17 +166,7 @@ class Core:
             PlaintextRefusedError: it looks like a secret, and the cache does not seal.
         """
         is_secret = isinstance(value, Secret)
-        bare = value.reveal() if isinstance(value, Secret) else value
-        payload = b"" if bare is MISS else encode(bare, codec or self.settings.codec)
-        if len(payload) > self.settings.largest_bytes:
-            self.stats.count("refused")
-            raise RefusedError(
-                "CACHE SET",
-                f"the value has {len(payload)} bytes, and this cache takes {self.settings.largest_bytes}.",
-                "Cache something smaller, or give the cache a larger largest_bytes.",
-            )
-        if not is_secret and not self.shelf.vault.seals:
-            self._check_plaintext(key, payload, plaintext_ok)
+        payload = self.payload(key, value, codec, plaintext_ok)
         fresh_ms, until_ms = lifetime.moments(self.clock())
         return Draft(
             name,
@@ -184,6 +178,28 @@ class Core:
             is_negative=is_negative,
             is_secret=is_secret,
         )
+
+    def payload(
+        self,
+        key: str | bytes,
+        value: object,
+        codec: CodecName | None = None,
+        plaintext_ok: str | None = None,
+    ) -> bytes:
+        """Return a value encoded and checked. Raises as `draft`."""
+        is_secret = isinstance(value, Secret)
+        bare = value.reveal() if isinstance(value, Secret) else value
+        payload = b"" if bare is MISS else encode(bare, codec or self.settings.codec)
+        if len(payload) > self.settings.largest_bytes:
+            self.stats.count("refused")
+            raise RefusedError(
+                "CACHE SET",
+                f"the value has {len(payload)} bytes, and this cache takes {self.settings.largest_bytes}.",
+                "Cache something smaller, or give the cache a larger largest_bytes.",
+            )
+        if not is_secret and not self.shelf.vault.seals:
+            self._check_plaintext(key, payload, plaintext_ok)
+        return payload
 
     def _check_plaintext(self, key: str | bytes, payload: bytes, plaintext_ok: str | None) -> None:
         try:
@@ -240,7 +256,7 @@ class Core:
             value = decode_plain(payload)
         except CodecError:
             return LOOK
-        self._count_hit(len(payload))
+        self.count_hits(1, len(payload))
         return value
 
     def look(
@@ -277,18 +293,19 @@ class Core:
         except CodecError:
             self.stats.count("tampered")
             return self.missed()
-        self._count_hit(len(entry.payload))
+        self.count_hits(1, len(entry.payload))
         if token is not None and self.near is not None:
             self.near.finish(name, token, entry, value)
         return value
 
-    def _count_hit(self, size: int) -> None:
+    def count_hits(self, hits: int, size: int) -> None:
+        """Count reads that found something, of `size` bytes in all."""
         stats = self.stats
         if stats.on_event is None:
-            stats.hits += 1
+            stats.hits += hits
             stats.bytes_read += size
-        else:
-            stats.count("hits")
+        elif hits:
+            stats.count("hits", hits)
             stats.count("bytes_read", size)
 
     def weigh(

@@ -43,6 +43,8 @@ class CacheStats:
     hits: int
     near_hits: int
     bytes_read: int
+    written: int
+    bytes_written: int
 
     def __init__(self, on_event: Callable[[str, int], None] | None = None) -> None:
         for name in COUNTERS:
@@ -62,6 +64,15 @@ class CacheStats:
         """Note how long a read took."""
         self.latency[bisect_left(LATENCY_BUCKETS, seconds)] += 1
         self.latency_sum += seconds
+
+    def wrote(self, entries: int, size: int) -> None:
+        """Note entries written, of `size` bytes in all."""
+        if self.on_event is None:
+            self.written += entries
+            self.bytes_written += size
+        else:
+            self.count("written", entries)
+            self.count("bytes_written", size)
 
     def snapshot(self) -> dict[str, Any]:
         """Return all counters, ``hit_rate`` (``None`` before the first read) and the read latency."""

@@ -14,7 +14,9 @@ from typing_extensions import Unpack
 from tenantkv.cache.computing import Recipe, resolve
 from tenantkv.cache.core import LOOK, Found
 from tenantkv.cache.driving import Steps, drive
+from tenantkv.cache.glance import glance
 from tenantkv.cache.memo import memoize
+from tenantkv.cache.parcel import parcel
 from tenantkv.cache.sentinels import MISS
 from tenantkv.cache.settings import CacheOptions, Near
 from tenantkv.cache.shared import SharedCache
@@ -152,7 +154,18 @@ class Cache(SharedCache):
             version: of the entries.
             tags: which they are likely to have; that may save a round trip.
         """
-        return self._do(get_many(self._core, list(keys), version, tags))
+        keys, core = list(keys), self._core
+        look = None if tags else glance(core, keys, version)
+        if look is None:
+            return self._do(get_many(core, keys, version, tags))
+        try:
+            look.take(self._wire.read((MGET, *look.names)))
+            if look.left:
+                look.take_left(self._wire.run(look.look()))
+        except OUTAGE as error:
+            core.outage(error)
+            return {}
+        return look.found
 
     def ttl(self, key: Key, *, version: Version = None) -> float | None:
         """Return for how many seconds an entry will be served; ``None`` if there is none. One round trip."""
@@ -163,13 +176,7 @@ class Cache(SharedCache):
 
     # Writing
 
-    def set(
-        self,
-        key: Key,
-        value: Any,
-        ttl: float | None = None,
-        **options: Unpack[SetOptions],
-    ) -> bool:
+    def set(self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]) -> bool:
         """Store a value, and return whether the server took it. One round trip.
 
         Args:
@@ -186,24 +193,23 @@ class Cache(SharedCache):
         return not failed
 
     def set_many(
-        self,
-        items: Mapping[Any, Any],
-        ttl: float | None = None,
-        **options: Unpack[SetOptions],
+        self, items: Mapping[Any, Any], ttl: float | None = None, **options: Unpack[SetOptions]
     ) -> list[Any]:
         """Store several values, not atomically; return the keys of those that the server did not take.
 
         One round trip for up to 500. Every value is encoded and checked before the first is sent.
         """
+        lot = parcel(self._core, items, ttl) if not options and self._wire.is_clear else None
+        if lot is not None:
+            try:
+                if lot.is_taken(self._wire.write(lot.commands)):
+                    return []
+            except OUTAGE as error:
+                lot.lose(error)
+                return list(items)
         return self._do(set_many(self._core, items, ttl, **options))
 
-    def add(
-        self,
-        key: Key,
-        value: Any,
-        ttl: float | None = None,
-        **options: Unpack[SetOptions],
-    ) -> bool:
+    def add(self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]) -> bool:
         """Store a value if there is none that counts, and return whether it was. Two round trips, atomic."""
         return self._do(add(self._core, key, value, ttl, **options))
 

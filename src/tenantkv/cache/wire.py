@@ -16,7 +16,7 @@ from tenantkv.cache.breaker import Breaker
 from tenantkv.cache.owed import Owed
 from tenantkv.commands.own_scripts import OwnWord
 from tenantkv.ops.effects import Command, Operation
-from tenantkv.transport.drivers import run
+from tenantkv.transport.drivers import exchange, run
 from tenantkv.transport.pool import NamespacedConnectionPool, PoolView
 from tenantkv.transport.retry import SafeRetry, is_unrepeatable
 
@@ -97,6 +97,22 @@ class Wire:
             return run(pool, _one(words))
         except OUTAGE:
             self.breaker.fail()
+            raise
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether `write` may be used: there is a pool, and nothing comes first."""
+        return not (self._owed.is_due or self.breaker.is_open or self._pool is None)
+
+    def write(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Return the raw replies to commands of our own, errors among them: one round trip, the short way.
+
+        They begin with an `OwnWord`, and are bytes and integers.
+        """
+        try:
+            return exchange(self._pool, commands)
+        except OUTAGE as error:
+            note_failure(self.breaker, error)
             raise
 
     def run(self, operation: Operation[Result]) -> Result:

@@ -51,10 +51,10 @@ def _names(words: Sequence[bytes], rule: Rule) -> list[bytes]:
 
 def is_quick(arguments: Sequence[Any]) -> bool:
     """Whether a command is our own and about a key of ours, as far as its first argument tells."""
-    if type(arguments[0]) is not OwnWord or len(arguments) < 2:
+    if len(arguments) < 2 or type(arguments[0]) is not OwnWord:
         return False
     name = arguments[1]
-    return isinstance(name, bytes) and name.startswith(OURS)
+    return type(name) is bytes and name.startswith(OURS)
 
 
 def reserved(command: str) -> ForbiddenCommandError:

@@ -59,7 +59,7 @@ class Packer:
         except (IndexError, TypeError, ValueError):
             rule = None
         if rule is not None:
-            if rule.single:
+            if rule.single or (rule.only_keys and len(arguments) == 2):
                 return self._pack_single(arguments, rule, namespace.wire_prefix), rule
             if rule.only_keys and len(arguments) > rule.min_args:
                 return self._pack_keys(arguments, rule, namespace.wire_prefix), rule
@@ -94,6 +94,13 @@ class Packer:
             if len(value) <= _COPY_LIMIT_BYTES:
                 return b"%b$%d\r\n%b\r\n" % (head, len(value), value)
             return [b"%b$%d\r\n" % (head, len(value)), value, b"\r\n"]
+        if count == 5 and type(arguments[2]) is type(arguments[3]) is bytes and type(arguments[4]) is int:
+            # As our own operations write a value that expires.
+            value, word, number = arguments[2], arguments[3], b"%d" % arguments[4]
+            if len(value) + len(word) <= _COPY_LIMIT_BYTES:
+                return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+                    *(head, len(value), value, len(word), word, len(number), number),
+                )
         return _bulk([head], [self.to_bytes(value) for value in arguments[2:]])
 
     def _pack_keys(self, arguments: Sequence[Any], rule: Rule, prefix: bytes) -> Any:
@@ -101,7 +108,14 @@ class Packer:
         if self.utf8 and pack_command is not None:
             text = prefix.decode()
             to_bytes = self.to_bytes
-            wire = [text + key if type(key) is str else prefix + to_bytes(key) for key in arguments[1:]]
+            wire = [
+                prefix + key
+                if type(key) is bytes
+                else text + key
+                if type(key) is str
+                else prefix + to_bytes(key)
+                for key in arguments[1:]
+            ]
             return pack_command((rule.name, *wire))
         return pack_words([rule.name.encode(), *(prefix + self.to_bytes(key) for key in arguments[1:])])
 

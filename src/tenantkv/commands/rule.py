@@ -125,10 +125,12 @@ class Rule:
         """Whether sending `arguments` again after a lost reply does and answers the same."""
         if not self.conditional or not self.repeatable:
             return self.repeatable
-        options = (word for word in arguments[3:] if isinstance(word, (str, bytes)))
-        return not any(
-            (word.encode() if isinstance(word, str) else word).upper() in CONDITIONAL for word in options
-        )
+        for word in arguments[3:]:
+            if isinstance(word, str):
+                word = word.encode()  # noqa: PLW2901
+            if isinstance(word, bytes) and word.upper() in CONDITIONAL:
+                return False
+        return True
 
     def __repr__(self) -> str:
         return f"<Rule {self.name} {self.policy} {self.names}>"

@@ -10,18 +10,29 @@ State = TypeVar("State")
 
 
 class LoopStates(Generic[State]):
-    """One state for each event loop, which is closed with it.
+    """One state for each event loop, which is closed with it. Threads may share it.
 
     Args:
-        make: makes one.
+        make: makes one; it has a coroutine function ``close``.
     """
 
     def __init__(self, make: Any) -> None:
         self._make = make
         self._states: WeakKeyDictionary[Any, State] = WeakKeyDictionary()
 
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def is_here(self) -> bool:
+        """Say whether the running loop has one."""
+        return asyncio.get_running_loop() in self._states
+
     def here(self) -> State:
-        """Return the running loop's."""
+        """Return the running loop's.
+
+        Raises:
+            RuntimeError: none is running.
+        """
         loop = asyncio.get_running_loop()
         state = self._states.get(loop)
         if state is None:
@@ -41,9 +52,15 @@ class LoopStates(Generic[State]):
         states = self._states
 
         def closing() -> None:
+            if loop.is_running():
+                # It says so itself, and lives on.
+                close()
+                return
             loop.close = close
-            if states.pop(loop, None) is not None and not loop.is_running() and not loop.is_closed():
-                loop.run_until_complete(state.close())
-            close()
+            try:
+                if states.pop(loop, None) is not None and not loop.is_closed():
+                    loop.run_until_complete(state.close())
+            finally:
+                close()
 
         loop.close = closing

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FOREVER_MS = 2**63 - 1
 STAMP_BYTES = 16
@@ -96,6 +96,11 @@ class Entry:
         return b"".join((head, tags, self.payload))
 
 
+def pack_plain(payload: bytes, stamp: bytes, fresh_ms: int, until_ms: int) -> bytes:
+    """Return the body of the usual entry: that of `Entry.pack` for one without tags and flags."""
+    return _HEAD.pack(_FORMAT, 0, stamp, fresh_ms, until_ms, 0, 0) + payload
+
+
 def unpack(body: bytes) -> Entry | None:
     """Return the entry in the body of an envelope that opened, or ``None`` if it is none of this format."""
     if len(body) < _HEAD_BYTES:
@@ -143,8 +148,7 @@ def _read_tags(body: bytes, count: int) -> tuple[tuple[tuple[bytes, bytes], ...]
     return tuple(tags), at
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """How long an entry lives.
 
     Attributes:

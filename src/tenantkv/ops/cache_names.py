@@ -15,13 +15,15 @@ own name                             what it holds
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import PRIMITIVES
 
 # Longer keys are replaced by a keyed hash, as nobody reads them, and the server keeps each.
 LONGEST_KEY_BYTES = 512
+_SHORT = LONGEST_KEY_BYTES // 4
 
 _NAME = re.compile(r"[^{}\x00-\x20\x7f]{1,128}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -68,6 +70,17 @@ class Names:
         if self._hidden or len(raw) > LONGEST_KEY_BYTES:
             return self.base + b"h" + head[len(self.base) + 1 :] + self._hide(b"key:" + raw)
         return head + raw
+
+    def entries(self, keys: Sequence[Any], version: int | str) -> list[bytes]:
+        """Return what `entry` gives for each."""
+        head = self._heads.get(version) or self._head(version)
+        if self._hidden:
+            return [self.entry(key, version) for key in keys]
+        # In UTF-8 a character has up to four bytes.
+        return [
+            head + key.encode() if type(key) is str and len(key) <= _SHORT else self.entry(key, version)
+            for key in keys
+        ]
 
     def tag(self, tag: str | bytes) -> bytes:
         """Return the name of a tag's stamp."""

@@ -76,6 +76,13 @@ class StampBook:
         found = [self._known.get(name) for name in names]
         return None if None in found else [pair[1] for pair in found if pair is not None]
 
+    def settled(self, name: bytes, now: float) -> bytes | None:
+        """Return the stamp seen last under a name, unless it is this process's turn to prolong it."""
+        known = self._known.get(name)
+        if known is None or now - self._kept.get(name, -1e18) >= self.keep_every:
+            return None
+        return known[1]
+
     def learn(self, name: bytes, blob: bytes, stamp: bytes) -> None:
         """Remember a stamp."""
         if len(self._known) >= _KNOWN_AT_MOST:

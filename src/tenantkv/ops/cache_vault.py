@@ -6,6 +6,7 @@ seals shows nothing. In both, a `Secret` is sealed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from tenantkv.envelope_header import Kind
@@ -25,6 +26,10 @@ class EntrySealer(Protocol):
 
     def open(self, blob: bytes, *, kind: Kind, name: bytes) -> bytes:
         """Return the value, or raise `OpenError`."""
+        ...
+
+    def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
+        """Return the value, or ``None`` where `open` has to look."""
         ...
 
 
@@ -54,6 +59,12 @@ class Vault:
         """Whether every value is sealed."""
         return self._signer is None
 
+    def seal_plain(self, name: bytes, body: bytes, size: int) -> bytes:
+        """Return the body of an entry that is no `Secret` in its envelope; `size` is its payload's."""
+        least = self._compress_from
+        way = self._signer or self._sealer
+        return way.seal(body, kind="cache", name=name, compress=least is not None and size >= least)
+
     def seal(self, name: bytes, entry: Entry) -> bytes:
         """Return an entry in its envelope, bound to the name of its key."""
         is_secret = entry.is_secret
@@ -74,6 +85,11 @@ class Vault:
         except OpenError:
             self.tampered += 1
             return None
+
+    @property
+    def opener(self) -> Callable[[bytes, Kind, bytes], bytes | None]:
+        """What opens a usual entry of kind ``cache``, and gives ``None`` where `open` has to look."""
+        return (self._signer or self._sealer).open_usual
 
     def read(self, body: bytes | None) -> Entry | None:
         """Return the entry in a body that opened, or ``None``."""

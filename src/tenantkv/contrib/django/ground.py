@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
@@ -18,6 +19,9 @@ Value = TypeVar("Value")
 
 # What `django.core.cache.backends.base.memcache_key_warnings` says nothing about.
 _HARMLESS = re.compile(r"[^\x00-\x20\x7f]{1,250}\Z").match
+_HARMFUL = re.compile(r"[\x00-\x20\x7f]").search
+_LONGEST = 250
+_TEXT = frozenset({str})
 
 #: The keys of Django's sessions, in both of its session engines that use a cache.
 SESSIONS: Final = "django.contrib.sessions."
@@ -55,6 +59,22 @@ class Ground(BaseCache):
             self.validate_key(made)
         return str(made)
 
+    def _keys(self, keys: Iterable[Any], version: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return keys by their made ones: those of sessions last, and by themselves."""
+        given = list(keys)
+        made: list[Any] = [self.make_key(key, version=version) for key in given]
+        if not self._is_stock_check or not _are_harmless(made):
+            for name in made:
+                self.validate_key(name)
+            made = list(map(str, made))
+        names: dict[str, Any] = dict(zip(made, given, strict=True))
+        of_sessions: dict[str, Any] = {
+            name: key for name, key in names.items() if type(key) is str and key.startswith(SESSIONS)
+        }
+        if of_sessions:
+            names = {name: key for name, key in names.items() if name not in of_sessions}
+        return names, of_sessions
+
     def _cache(self, key: Any) -> Cache:
         """Return the cache that a key of the caller's belongs to."""
         store = self._store
@@ -88,6 +108,15 @@ class Ground(BaseCache):
             raise error
         self._store.note(error)
         return answer
+
+
+def _are_harmless(made: list[Any]) -> bool:
+    """Say whether memcached would take all of these keys, and they are text."""
+    return (
+        _TEXT.issuperset(map(type, made))
+        and max(map(len, made), default=0) <= _LONGEST
+        and not _HARMFUL("".join(made))
+    )
 
 
 def _own_key(key: str) -> str:

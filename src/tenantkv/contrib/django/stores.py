@@ -44,7 +44,7 @@ class Store:
         self.options = options
         self.stats = ReportedStats(Reporter(options.name))
         self._lock = threading.RLock()
-        self._loops = Loops(self._make_async)
+        self._loops: Loops[AsyncCaches] = Loops(self._make_async)
 
     @cached_property
     def client(self) -> TenantRedis:
@@ -86,8 +86,7 @@ class Store:
 
     def async_caches(self) -> AsyncCaches:
         """Return the caches of the running event loop."""
-        caches: AsyncCaches = self._loops.running()
-        return caches
+        return self._loops.here()
 
     def note(self, error: Exception) -> None:
         """Count a call that failed where the cache itself did not see it."""
@@ -188,21 +187,13 @@ class AsyncCaches:
         self._clients.append(client)
         return client
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close their connections, in their loop."""
         await self.main.aclose()
         if self.sessions is not self.main:
             await self.sessions.aclose()
         for client in self._clients:
             await client.aclose()
-
-    def abandon(self) -> None:
-        """Let go of connections whose loop is closed."""
-        for client in self._clients:
-            pool = getattr(client, "connection_pool", None)
-            for connection in [] if pool is None else list(pool._available_connections):
-                if hasattr(connection, "abandon"):
-                    connection.abandon()
 
 
 _stores: dict[object, Store] = {}
