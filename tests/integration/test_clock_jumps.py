@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tenantkv.lock_lease import LeaseLostError
 
+from tenantkv.lock import LeaseLostError
 from tenantkv.queue import Outgoing, Queue, ResultLostError, StaleReceiptError
 from tests.faketime import MovableClock
 from tests.neighbourhood import Neighbourhood, wait_for
