@@ -141,6 +141,11 @@ def sides(keyring: Keyring) -> tuple[Keyring, Keyring]:
     return replace(keyring, prefix=former.prefix, former=None), replace(keyring, former=None)
 
 
+def settled(keyring: Keyring) -> Keyring:
+    """Return the identity under the prefix in a keyring, also while it replaces another: to look at only."""
+    return replace(keyring, former=None)
+
+
 def is_next(before: Keyring, after: Keyring) -> bool:
     """Whether `after` is a next generation of `before` that loses no prefix and no name."""
     if after.generation != before.generation + 1 or after.naming != before.naming:

@@ -324,6 +324,17 @@ class TestSealed:
         with connect_anew(program) as kv:
             assert kv.mget(written) == written and set(kv.keys()) >= set(written)
 
+    def test_other_commands_say_where_we_are(self, program: Program, client: Any) -> None:
+        fill(client)
+        report(program, "rotate", "prefix", "--yes")
+        shown, audited = within(program, "show"), within(program, "doctor", "--json")
+        assert shown.returncode == 0 and b"tenantkv rotate status" in shown.stdout
+        found = {each["check"]: each["severity"] for each in json.loads(audited.stdout)["findings"]}
+        assert found["identity.rotation"] == "fail" and found["server.eviction"] == "warn"
+        refused = within(program, "get", "user:1")
+        assert refused.returncode == 1 and b"rotate run" in refused.stderr
+        assert not shows_a_prefix(program, shown, audited, refused)
+
     def test_two_operators(self, program: Program, client: Any) -> None:
         values = {b"key:%d" % number: b"%d" % number for number in range(1500)}
         client.mset(values)

@@ -11,6 +11,7 @@ from tenantkv.cli import output
 from tenantkv.config import resolve
 from tenantkv.keyring_store import load_keyring
 from tenantkv.namespace import Namespace
+from tenantkv.rotation import settled
 
 _EPILOG = """\
 examples:
@@ -41,6 +42,7 @@ class ShowReport:
         generation: how often the keyring was written.
         keys: its keys.
         prefix_length: how many characters stand in front of every key name.
+        rotating_since: when the replacement of the prefix began, if it has not ended; otherwise empty.
         channel_prefix_length: how many stand in front of every channel name.
         url: the server, without password.
         url_source: ``argument``, the name of a variable, or ``default``.
@@ -57,6 +59,7 @@ class ShowReport:
     generation: int
     keys: tuple[KeyReport, ...]
     prefix_length: int
+    rotating_since: str
     channel_prefix_length: int
     url: str
     url_source: str
@@ -89,7 +92,7 @@ def describe(environ: Mapping[str, str], *, namespace: str | None = None) -> Sho
     """Return what is in use in that environment."""
     settings = resolve(environ=environ, namespace=namespace)
     keyring = load_keyring(namespace=settings.namespace, environ=environ)
-    space = Namespace(keyring, placement=settings.placement)
+    space = Namespace(settled(keyring), placement=settings.placement)
     protection = settings.protect(keyring)
     return ShowReport(
         namespace=keyring.namespace,
@@ -98,6 +101,7 @@ def describe(environ: Mapping[str, str], *, namespace: str | None = None) -> Sho
         generation=keyring.generation,
         keys=tuple(KeyReport(key.id, key.state, key.created) for key in keyring.keys),
         prefix_length=len(keyring.prefix),
+        rotating_since="" if keyring.former is None else keyring.former.since or "an unknown time",
         channel_prefix_length=len(space.channel_prefix),
         url=settings.redacted_url,
         url_source=settings.url_source,
@@ -134,7 +138,7 @@ def _rows(report: ShowReport) -> list[tuple[str, str]]:
     for key in report.keys:
         rows.append(("key", f"{key.id} {key.state} {key.created}".rstrip()))
     rows += [
-        ("prefix", f"{report.prefix_length} characters, secret"),
+        ("prefix", f"{report.prefix_length} characters, secret{_rotating(report)}"),
         (
             "channels",
             f"{report.channel_prefix_length} characters of their own, derived; everybody on the "
@@ -148,3 +152,9 @@ def _rows(report: ShowReport) -> list[tuple[str, str]]:
         ("secrets", _SECRETS[report.plaintext]),
     ]
     return rows
+
+
+def _rotating(report: ShowReport) -> str:
+    if not report.rotating_since:
+        return ""
+    return f"; replaces another since {report.rotating_since}: see 'tenantkv rotate status'"

@@ -24,6 +24,7 @@ from tenantkv.errors import ConfigurationError, KeyringError
 from tenantkv.keyring import Keyring
 from tenantkv.keyring_store import load_keyring
 from tenantkv.namespace import Namespace
+from tenantkv.rotation import settled
 
 #: The families, in the order in which they are reported.
 FAMILIES = ("network", "server", "exposure", "traces", "identity", "copies", "libraries", "code")
@@ -90,7 +91,7 @@ def _identity(
         keyring = load_keyring(namespace=settings.namespace, environ=environ)
     except KeyringError as error:
         return None, None, error
-    space = Namespace(keyring, placement=settings.placement, protection=settings.protect(keyring))
+    space = Namespace(settled(keyring), placement=settings.placement, protection=settings.protect(keyring))
     return keyring, tenant_of(space, lists=settings.registry), None
 
 

@@ -48,6 +48,15 @@ def check_keyring(keyring: Keyring) -> Iterator[Finding]:
         yield _file(Path(source), shown)
         yield _git(Path(source))
     yield prefix(keyring.prefix)
+    if keyring.former is not None:
+        yield Finding(
+            "identity.rotation",
+            "fail",
+            "the prefix is being replaced",
+            f"since {keyring.former.since or 'an unknown time'}",
+            "No program of this namespace can connect until it has ended; some keys lie under each prefix.",
+            "'tenantkv rotate run' and then 'tenantkv rotate finish'; or 'tenantkv rotate abort'",
+        )
 
 
 def _file(path: Path, shown: str) -> Finding:
