@@ -43,6 +43,7 @@ VOLATILE = {
     "EVAL": "scripts see the seals",
     "EVAL_RO": "scripts see the seals",
     "XINFO CONSUMERS": "it tells how long ago",
+    "SCAN": "a page holds as many keys as the table of the whole database gives it",
     "XPENDING": "it tells how long ago",
     "XINFO STREAM": "it tells of the tree in memory; compared by itself below",
 }
