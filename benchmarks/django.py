@@ -7,6 +7,7 @@ it finds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -78,12 +79,22 @@ def _work() -> dict[str, Callable[[Any, bool], Callable[[], object]]]:
         cache.set("number", 0, 600)
         return lambda: cache.incr("number")
 
+    def touch(cache: Any, is_json: bool) -> Callable[[], object]:
+        cache.set("touched", 0, 600)
+        return lambda: cache.touch("touched", 600)
+
+    def add(cache: Any, is_json: bool) -> Callable[[], object]:
+        numbers = itertools.count()
+        return lambda: cache.add(f"added{next(numbers)}", 0, 600)
+
     return {
         "get 200 B": single(0, "get"),
         "set 200 B": single(0, "set"),
         "get 10 KB": single(1, "get"),
         "set 10 KB": single(1, "set"),
         "incr": incr,
+        "touch": touch,
+        "add": add,
         f"get_many({_MANY}) 200 B": many(0, "get"),
         f"set_many({_MANY}) 200 B": many(0, "set"),
         f"get_many({_MANY}) 10 KB": many(1, "get"),
@@ -106,7 +117,7 @@ def run(*, rounds: int = 25, quick: bool = False, only: str = "") -> list[Measur
                 repeats = (40 if quick else 200) // (20 if "many" in name else 1)
                 functions = {who: make(cache, "json" in who) for who, cache in caches.items()}
                 rows += interleave(name, functions, repeats=repeats, rounds=rounds)
-        if only in "async get 200 B, get_many":
+        if only in "async get 200 B, get_many, incr":
             rows += asyncio.run(_run_async(caches, rounds, quick))
     return rows
 
@@ -116,6 +127,7 @@ async def _run_async(caches: dict[str, Any], rounds: int, quick: bool) -> list[M
     repeats = 10 if quick else 50
     for cache in caches.values():
         await cache.aset("one0", {"a": 1}, 600)
+        await cache.aset("number", 0, 600)
         await cache.aset_many({f"many{number}": number for number in range(_MANY)}, 600)
 
     def get(cache: Any) -> Any:
@@ -124,7 +136,14 @@ async def _run_async(caches: dict[str, Any], rounds: int, quick: bool) -> list[M
     def get_many(cache: Any) -> Any:
         return lambda: cache.aget_many([f"many{number}" for number in range(_MANY)])
 
-    for name, make, share in (("async get 200 B", get, 1), (f"async get_many({_MANY})", get_many, 10)):
+    def incr(cache: Any) -> Any:
+        return lambda: cache.aincr("number")
+
+    for name, make, share in (
+        ("async get 200 B", get, 1),
+        (f"async get_many({_MANY})", get_many, 10),
+        ("async incr", incr, 1),
+    ):
         functions = {who: make(cache) for who, cache in caches.items()}
         rows += await interleave_async(name, functions, repeats=max(1, repeats // share), rounds=rounds)
     return rows

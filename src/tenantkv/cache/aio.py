@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from typing_extensions import Unpack
 
 from tenantkv.cache.aio_wire import AsyncWire
+from tenantkv.cache.changes import addition, renewal, sum_of
 from tenantkv.cache.computing import Recipe, resolve
 from tenantkv.cache.core import LOOK, Found
 from tenantkv.cache.driving import Steps, adrive
@@ -26,16 +27,14 @@ from tenantkv.cache.steps import (
     Key,
     SetOptions,
     Version,
-    add,
     delete_many,
     get_many,
-    incr,
     incr_version,
     invalidate,
     set_many,
-    touch,
     ttl,
 )
+from tenantkv.cache.swap import aswap
 from tenantkv.cache.values import CodecName
 from tenantkv.cache.wire import MGET, OUTAGE
 from tenantkv.ops import cache as ops
@@ -163,7 +162,7 @@ class AsyncCache(SharedCache):
         self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]
     ) -> bool:
         """See `Cache.add`."""
-        return await self._do(add(self._core, key, value, ttl, **options))
+        return await aswap(self._core, self._wire, addition(self._core, key, value, ttl, **options))
 
     async def delete(self, key: Key, *, version: Version = None) -> bool:
         """See `Cache.delete`."""
@@ -175,11 +174,13 @@ class AsyncCache(SharedCache):
 
     async def touch(self, key: Key, ttl: float | None = None, *, version: Version = None) -> bool:
         """See `Cache.touch`."""
-        return await self._do(touch(self._core, key, ttl, version))
+        return await aswap(self._core, self._wire, renewal(self._core, key, ttl, version))
 
     async def incr(self, key: Key, by: int = 1, **options: Unpack[IncrOptions]) -> int | None:
         """See `Cache.incr`."""
-        return await self._do(incr(self._core, key, by, **options))
+        sums: list[int] = []
+        change = sum_of(self._core, sums, key, by, **options)
+        return sums[-1] if await aswap(self._core, self._wire, change) else None
 
     async def decr(self, key: Key, by: int = 1, **options: Unpack[IncrOptions]) -> int | None:
         """See `Cache.decr`."""

@@ -18,7 +18,7 @@ from tenantkv.cache.wire import OUTAGE
 from tenantkv.errors import ConfigurationError
 from tenantkv.ops import cache as ops
 from tenantkv.ops.cache import Draft
-from tenantkv.ops.cache_entry import FOREVER_MS, Entry, Lifetime
+from tenantkv.ops.cache_entry import FOREVER_MS, Entry
 
 Key = str | bytes
 Version = int | str | None
@@ -213,82 +213,6 @@ def amend(
     return bool(done)
 
 
-def add(
-    core: Core,
-    key: Key,
-    value: Any,
-    ttl: float | None,
-    *,
-    stale: float | None = None,
-    tags: Sequence[Key] = (),
-    version: Version = None,
-    codec: CodecName | None = None,
-    plaintext_ok: str | None = None,
-) -> Steps[bool]:
-    """Write an entry if there is none that counts."""
-    name, wanted = core.entry_name(key, version), core.tags(tags)
-    draft = core.draft(
-        key, name, value, core.lifetime(ttl, stale), tags=wanted, codec=codec, plaintext_ok=plaintext_ok
-    )
-
-    def change(entry: Entry | None) -> Draft | None:
-        return None if entry is not None and core.is_fresh(entry) else draft
-
-    return (yield from amend(core, name, change, wanted))
-
-
-def touch(core: Core, key: Key, ttl: float | None, version: Version) -> Steps[bool]:
-    """Give an entry another TTL, from now; return whether there was one."""
-    lifetime = core.lifetime(ttl)
-
-    def change(entry: Entry | None) -> Draft | None:
-        if entry is None or not core.is_fresh(entry):
-            return None
-        # As stale as before, at the end.
-        stale = max(0, entry.until_ms - entry.fresh_ms) / 1000
-        fresh_ms, until_ms = Lifetime(lifetime.ttl, stale).moments(core.clock())
-        return _redraft(name, entry, entry.payload, fresh_ms, until_ms)
-
-    name = core.entry_name(key, version)
-    return (yield from amend(core, name, change))
-
-
-def incr(
-    core: Core,
-    key: Key,
-    by: int,
-    *,
-    initial: int | None = None,
-    ttl: float | None = None,
-    version: Version = None,
-) -> Steps[int | None]:
-    """Add to a number and return the sum; ``None`` if there is none and no `initial`, or no server.
-
-    Raises:
-        TypeError: what is there is no whole number.
-    """
-    name = core.entry_name(key, version)
-    if type(by) is not int or (initial is not None and type(initial) is not int):
-        raise ConfigurationError("a cached number is whole")
-    sums: list[int] = []
-
-    def change(entry: Entry | None) -> Draft | None:
-        found = core.found(entry) if entry is not None and core.is_fresh(entry) else None
-        if found is None or found.value is MISS:
-            if initial is None:
-                return None
-            sums.append(initial)
-            return core.draft(key, name, initial, core.lifetime(ttl), codec="json")
-        if type(found.value) is not int:
-            raise TypeError(f"a {type(found.value).__name__} cannot be counted up")
-        sums.append(found.value + by)
-        payload = core.number(sums[-1])
-        return _redraft(name, found.entry, payload, found.entry.fresh_ms, found.entry.until_ms)
-
-    done = yield from amend(core, name, change)
-    return sums[-1] if done else None
-
-
 def incr_version(core: Core, key: Key, by: int, version: Version) -> Steps[int | None]:
     """Move an entry to a later version and return that; ``None`` if there is no entry. Three round trips.
 
@@ -303,7 +227,7 @@ def incr_version(core: Core, key: Key, by: int, version: Version) -> Steps[int |
         core.note_tampered()
         if entry is None or not core.is_fresh(entry):
             return None
-        draft = _redraft(later, entry, entry.payload, entry.fresh_ms, entry.until_ms)
+        draft = redraft(later, entry, entry.payload, entry.fresh_ms, entry.until_ms)
         core.forget([name, later])
         done = yield ops.write(core.shelf, [draft], core.clock())
         yield ops.delete(core.shelf, [name])
@@ -315,7 +239,8 @@ def incr_version(core: Core, key: Key, by: int, version: Version) -> Steps[int |
     return now_at + by if done[0] else None
 
 
-def _redraft(name: bytes, entry: Entry, payload: bytes, fresh_ms: int, until_ms: int) -> Draft:
+def redraft(name: bytes, entry: Entry, payload: bytes, fresh_ms: int, until_ms: int) -> Draft:
+    """Return an entry as it was, with another payload and lifetime."""
     return Draft(
         name,
         payload,

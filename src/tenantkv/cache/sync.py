@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import Unpack
 
+from tenantkv.cache.changes import addition, renewal, sum_of
 from tenantkv.cache.computing import Recipe, resolve
 from tenantkv.cache.core import LOOK, Found
 from tenantkv.cache.driving import Steps, drive
@@ -25,16 +26,14 @@ from tenantkv.cache.steps import (
     Key,
     SetOptions,
     Version,
-    add,
     delete_many,
     get_many,
-    incr,
     incr_version,
     invalidate,
     set_many,
-    touch,
     ttl,
 )
+from tenantkv.cache.swap import swap
 from tenantkv.cache.values import CodecName
 from tenantkv.cache.wire import MGET, OUTAGE, Wire
 from tenantkv.ops import cache as ops
@@ -211,7 +210,7 @@ class Cache(SharedCache):
 
     def add(self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]) -> bool:
         """Store a value if there is none that counts, and return whether it was. Two round trips, atomic."""
-        return self._do(add(self._core, key, value, ttl, **options))
+        return swap(self._core, self._wire, addition(self._core, key, value, ttl, **options))
 
     def delete(self, key: Key, *, version: Version = None) -> bool:
         """Delete an entry, and return whether there was one. One round trip."""
@@ -223,7 +222,7 @@ class Cache(SharedCache):
 
     def touch(self, key: Key, ttl: float | None = None, *, version: Version = None) -> bool:
         """Give an entry another TTL, from now; return whether there was one. Two round trips, atomic."""
-        return self._do(touch(self._core, key, ttl, version))
+        return swap(self._core, self._wire, renewal(self._core, key, ttl, version))
 
     def incr(self, key: Key, by: int = 1, **options: Unpack[IncrOptions]) -> int | None:
         """Add to a whole number, and return the sum. Atomic; two round trips, and its TTL stays.
@@ -236,7 +235,9 @@ class Cache(SharedCache):
         Raises:
             TypeError: what is there is no whole number.
         """
-        return self._do(incr(self._core, key, by, **options))
+        sums: list[int] = []
+        change = sum_of(self._core, sums, key, by, **options)
+        return sums[-1] if swap(self._core, self._wire, change) else None
 
     def decr(self, key: Key, by: int = 1, **options: Unpack[IncrOptions]) -> int | None:
         """Take from a whole number, and return the difference; otherwise as `incr`."""

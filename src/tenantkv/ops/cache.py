@@ -281,17 +281,22 @@ def amend(
         stamp_names = shelf.stamp_names(draft.tags)
         stamps = yield from _stamps_for(shelf, entry, draft, stamp_names)
         ttl = server_ttl_ms(draft.until_ms, clock())
-        swap = Call(
-            _SWAP,
-            (name, shelf.names.lease(name)),
-            (blobs[-1] or b"", seal(shelf, draft, stamps), ttl or 0),
-        )
-        replies = yield Batch([swap, *shelf.news([name]), *keeping(shelf, stamp_names, now, [draft])])
+        call = swap(shelf, draft, stamps, blobs[-1], ttl)
+        replies = yield Batch([call, *shelf.news([name]), *keeping(shelf, stamp_names, now, [draft])])
         if isinstance(replies[0], Exception):
             raise replies[0]
         if replies[0] == 1:
             return True
     return False
+
+
+def swap(shelf: Shelf, draft: Draft, stamps: Sequence[bytes], seen: bytes | None, ttl: int | None) -> Call:
+    """Return the call that writes an entry if the server still has what was `seen`, for `ttl` milliseconds.
+
+    Its reply is 1 if it did.
+    """
+    names = (draft.name, shelf.names.lease(draft.name))
+    return Call(_SWAP, names, (seen or b"", seal(shelf, draft, stamps), ttl or 0))
 
 
 def _stamps_for(

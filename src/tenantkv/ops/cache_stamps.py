@@ -83,6 +83,11 @@ class StampBook:
             return None
         return known[1]
 
+    def recall(self, name: bytes, blob: bytes | None) -> bytes | None:
+        """Return the stamp in what the server holds under a name, if it was seen last; counts nothing."""
+        known = self._known.get(name)
+        return known[1] if known is not None and known[0] == blob else None
+
     def learn(self, name: bytes, blob: bytes, stamp: bytes) -> None:
         """Remember a stamp."""
         if len(self._known) >= _KNOWN_AT_MOST:
