@@ -1,18 +1,20 @@
-"""The short ways of `set_many` and `get_many` do what the long ones do, which everything unusual takes."""
+"""The short ways of writes, changes and `get_many` do what the long ones do, as all that is unusual does."""
 
 from __future__ import annotations
 
 import collections
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 import redis
 
-from tenantkv import Secret
-from tenantkv.cache import FOREVER, MISS
-from tenantkv.cache.steps import get_many
+from tenantkv import Secret, embedded
+from tenantkv.cache import FOREVER, MISS, Cache
+from tenantkv.cache.changes import Change, addition, renewal, sum_of
+from tenantkv.cache.steps import amend, get_many
 from tenantkv.errors import CodecError, PlaintextRefusedError
 from tests.cache_worlds import World
 
@@ -165,3 +167,186 @@ def test_more_than_a_page_is_read_and_written(world: World) -> None:
     many = {f"k{number}": number for number in range(501)}
     assert cache.set_many(many) == []
     assert cache.get_many(many) == many
+
+
+Verb = Callable[[Any, float], Any]
+Long = Callable[[Any, list[int], float], Change]
+
+# What a caller says, and the change that it is in the long way.
+CHANGES: dict[str, tuple[Verb, Long]] = {
+    "incr": (lambda cache, ttl: cache.incr("k", 2), lambda core, sums, ttl: sum_of(core, sums, "k", 2)),
+    "decr": (lambda cache, ttl: cache.decr("k"), lambda core, sums, ttl: sum_of(core, sums, "k", -1)),
+    "incr from 5": (
+        lambda cache, ttl: cache.incr("k", initial=5, ttl=ttl),
+        lambda core, sums, ttl: sum_of(core, sums, "k", 1, initial=5, ttl=ttl),
+    ),
+    "touch": (
+        lambda cache, ttl: cache.touch("k", ttl),
+        lambda core, sums, ttl: renewal(core, "k", ttl, None),
+    ),
+    "add": (
+        lambda cache, ttl: cache.add("k", "new", ttl),
+        lambda core, sums, ttl: addition(core, "k", "new", ttl),
+    ),
+    "add with tags": (
+        lambda cache, ttl: cache.add("k", "new", ttl, tags=["t"]),
+        lambda core, sums, ttl: addition(core, "k", "new", ttl, tags=["t"]),
+    ),
+}
+
+
+def change_the_long_way(cache: Any, verb: str, ttl: float) -> Any:
+    sums: list[int] = []
+    core = core_of(cache)
+    change = CHANGES[verb][1](core, sums, ttl)
+    done = cache._do(amend(core, change.name, change.make, change.tags))
+    return done if not sums else sums[-1] if done else None
+
+
+def load_script(cache: Any) -> None:
+    """Have the server know the script: it is the long way that sends it, whenever the server does not."""
+    assert cache.add("loading", 1)
+    assert cache.get("loading") == 1
+
+
+def answer_of(call: Callable[[], Any]) -> str:
+    try:
+        # Nothing to count up is `None` for `incr`, and the change that does nothing `False`.
+        return repr(call() or None)
+    except TypeError as error:
+        return repr(error)
+
+
+class Ground:
+    """All that a tenant has on the server, to be looked at and brought back."""
+
+    def __init__(self, world: World) -> None:
+        self._raw = world.raw
+        self._names = [world.wire(own) for own in ("v1:k", "stamp", "tag:t")]
+        lease = core_of(world.cache()).shelf.names.lease(b"tkv:cache:{pages}v1:k")
+        self._names.append(world.namespace.wire_name(lease))
+        self._raw.set(self._names[-1], b"somebody computes it")
+        self._before = [(self._raw.dump(name), self._raw.pttl(name)) for name in self._names]
+
+    def look(self) -> tuple[list[Any], list[int]]:
+        found = [self._raw.dump(name) for name in self._names]
+        return found, [self._raw.pttl(name) for name in self._names]
+
+    def restore(self) -> None:
+        for name, (dump, ttl) in zip(self._names, self._before, strict=True):
+            self._raw.delete(name)
+            if dump is not None:
+                self._raw.restore(name, max(0, ttl), dump)
+
+
+@pytest.mark.parametrize("ttl", [3000.0, FOREVER], ids=["3000 s", "for ever"])
+@pytest.mark.parametrize("verb", CHANGES)
+@pytest.mark.parametrize("plant", PLANTS)
+def test_both_ways_change_the_same(world: World, plant: str, verb: str, ttl: float) -> None:
+    writer, short, long = world.cache(), world.cache(), world.cache()
+    now = time.time()
+    for cache in (writer, short, long):
+        cache.set_many({"k": 1, "other": "o"})
+        core_of(cache).clock = lambda: now
+        # Stamps that have to be made are the same ones then.
+        core_of(cache).shelf.book._entropy = lambda size: b"s" * size
+    for cache in (short, long):
+        # So that each is within its time for the stamp, and has met the usual envelope.
+        cache.set("k", 1)
+        assert cache.get("k") == 1
+    load_script(writer)
+    PLANTS[plant](world, writer, world.wire("v1:k"))
+    ground = Ground(world)
+    seen: list[Any] = []
+    for cache, call in (
+        (short, lambda: CHANGES[verb][0](short, ttl)),
+        (long, lambda: change_the_long_way(long, verb, ttl)),
+    ):
+        ground.restore()
+        before = counted(cache)
+        answers = [answer_of(call), answer_of(call)]
+        dumps, ttls = ground.look()
+        if plant == "a Secret":
+            # Sealed under another nonce each time.
+            dumps[0] = dumps[0] and len(dumps[0])
+        reader = world.cache()
+        core_of(reader).clock = lambda: now
+        read = [repr(reader.get("k", MISS)), reader.ttl("k"), reader.get("other")]
+        grown = {name: value - before[name] for name, value in counted(cache).items() if name != "hit_rate"}
+        seen.append((answers, dumps, read, grown, [round(left / 100_000) for left in ttls]))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("settings", [{}, {"seal": True}, {"stale": 60.0}, {"codec": "pickle"}], ids=str)
+def test_usual_changes_take_the_short_way(
+    world: World, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = world.cache(**settings)
+    cache.set("n", 1)
+    load_script(cache)
+    monkeypatch.setattr("tenantkv.cache.swap.amend", None)
+    assert (cache.incr("n", 2), cache.decr("n"), cache.incr("nothing")) == (3, 2, None)
+    assert cache.incr("m", initial=7) == 7
+    assert cache.touch("n", 3000.0) and not cache.touch("nothing", 3000.0)
+    assert cache.add("new", "x") and not cache.add("n", "x")
+    assert cache.get_many(["n", "m", "new"]) == {"n": 2, "m": 7, "new": "x"}
+    assert 2000 < cache.ttl("n") <= 3000
+    assert counted(cache)["written"] == 7 and counted(cache)["tampered"] == 0
+
+
+def between(cache: Any, interfere: Callable[[], object]) -> None:
+    """Have something happen once, after the next change has read and before it writes."""
+    core = core_of(cache)
+    calls = 0
+
+    def clock() -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            interfere()
+        return time.time()
+
+    core.clock = clock
+
+
+def incr(cache: Any, way: str) -> Any:
+    return cache.incr("k") if way == "short" else change_the_long_way(cache, "incr", 50.0)
+
+
+def test_who_is_not_the_quickest_counts_on(world: World) -> None:
+    cache, other = world.cache(), Cache(world.kv, "pages")
+    cache.set("k", 1)
+    load_script(cache)
+    between(cache, lambda: other.incr("k", 10))
+    assert cache.incr("k") == 12 == other.get("k")
+    assert counted(cache)["written"] == 3
+
+
+@pytest.mark.parametrize("verb", ["incr", "incr from 5", "touch"])
+def test_a_change_brings_nothing_back_that_was_cleared_meanwhile(world: World, verb: str) -> None:
+    cache, other = world.cache(), Cache(world.kv, "pages")
+    cache.set("k", 1)
+    load_script(cache)
+    between(cache, other.clear)
+    CHANGES[verb][0](cache, 50.0)
+    assert cache.get("k") is None is other.get("k")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "asyncio"])
+@pytest.mark.parametrize("way", ["short", "long"])
+@pytest.mark.parametrize("moment", ["before", "between"])
+def test_an_outage_is_the_same_either_way(way: str, moment: str, is_async: bool) -> None:
+    with embedded.start("shared") as server, closing(redis.Redis(unix_socket_path=server.socket_path)) as raw:
+        world = World(server.url, raw, is_async=is_async)
+        cache = world.cache()
+        cache.set("k", 1)
+        assert incr(cache, way)
+        if moment == "before":
+            server.stop()
+        else:
+            between(cache, server.stop)
+        for _ in range(2):
+            assert not incr(cache, way)
+        found = counted(cache)
+        assert cache.is_away and (found["unavailable"], found["written"]) == (2, 2)
+        world.close()
