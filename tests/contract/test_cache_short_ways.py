@@ -87,6 +87,12 @@ def plant_negative(world: World, cache: Any, name: bytes) -> None:
     cache.get_or_compute("k", lambda: MISS, negative=60.0)
 
 
+def plant_old(world: World, cache: Any, name: bytes) -> None:
+    """Leave an entry past its TTL that the server still has."""
+    core_of(cache).clock = lambda: time.time() - 1000
+    cache.set("k", 1, 600.0)
+
+
 class Point(collections.namedtuple("Point", "x y")):
     """A class that is there when it is written, and gone when it is read."""
 
@@ -104,6 +110,7 @@ PLANTS: dict[str, Plant] = {
     "tagged and ended": lambda world, cache, name: (cache.set("k", 2, tags=["t"]), cache.invalidate_tag("t")),
     "a Secret": lambda world, cache, name: cache.set("k", Secret("s")),
     "negative": plant_negative,
+    "past its TTL": plant_old,
     "for ever": lambda world, cache, name: cache.set("k", 3, FOREVER),
     "compressed": lambda world, cache, name: world.cache(compress=True).set("k", "x" * 3000),
     "cleared": lambda world, cache, name: world.cache().clear(),
@@ -292,6 +299,17 @@ def test_usual_changes_take_the_short_way(
     assert cache.get_many(["n", "m", "new"]) == {"n": 2, "m": 7, "new": "x"}
     assert 2000 < cache.ttl("n") <= 3000
     assert counted(cache)["written"] == 7 and counted(cache)["tampered"] == 0
+
+
+@pytest.mark.parametrize("settings", [{"announce": True}, {"near": True}], ids=str)
+def test_what_near_caches_have_to_hear_takes_the_long_way(
+    world: World, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = world.cache(**settings)
+    cache.set("n", 1)
+    load_script(cache)
+    monkeypatch.setattr("tenantkv.cache.swap.Swap", None)
+    assert cache.incr("n", 2) == 3 and cache.touch("n") and cache.add("new", "x")
 
 
 def between(cache: Any, interfere: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ from tenantkv.cache.driving import adrive, drive
 from tenantkv.cache.steps import amend
 from tenantkv.cache.wire import MGET, OUTAGE, Wire
 from tenantkv.ops import cache as ops
-from tenantkv.ops.cache_entry import FOREVER_MS, server_ttl_ms, unpack
+from tenantkv.ops.cache_entry import server_ttl_ms, unpack
 
 
 class Swap:
@@ -48,7 +48,7 @@ class Swap:
         if blob is not None:
             body = shelf.vault.opener(blob, "cache", change.name)
             entry = None if body is None else unpack(body)
-            if entry is None or entry.tags or entry.until_ms == FOREVER_MS:
+            if entry is None or entry.tags:
                 return LOOK
             if entry.stamp != stamp or int(core.clock() * 1000) >= entry.until_ms:
                 entry = None
@@ -57,6 +57,7 @@ class Swap:
             return None
         ttl = server_ttl_ms(draft.until_ms, core.clock())
         if ttl is None:
+            # For ever, and so must the stamp be.
             return LOOK
         return ops.swap(shelf, draft, (stamp,), blob, ttl).by_digest
 

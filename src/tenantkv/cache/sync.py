@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -11,9 +10,10 @@ from typing import Any, TypeVar
 
 from typing_extensions import Unpack
 
+from tenantkv.cache.background import Background
 from tenantkv.cache.changes import addition, renewal, sum_of
 from tenantkv.cache.computing import Recipe, resolve
-from tenantkv.cache.core import LOOK, Found
+from tenantkv.cache.core import LOOK
 from tenantkv.cache.driving import Steps, drive
 from tenantkv.cache.glance import glance
 from tenantkv.cache.memo import memoize
@@ -41,9 +41,6 @@ from tenantkv.ops.cache_entry import Entry
 
 Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Threads that compute in the background at a time, for one cache.
-_BACKGROUND_THREADS = 4
 
 
 class Cache(SharedCache):
@@ -91,7 +88,7 @@ class Cache(SharedCache):
     ) -> None:
         super().__init__(client, name, near, seal, hide_names, on_event, dict(settings), in_tasks=False)
         self._wire = Wire(client, self._core.settings.timeout, self._core.owed)
-        self._slots = threading.BoundedSemaphore(_BACKGROUND_THREADS)
+        self._background = Background(self._core, self._wire)
         if self._core.near is not None:
             self._listen(client)
 
@@ -326,24 +323,9 @@ class Cache(SharedCache):
             return value  # type: ignore[no-any-return]
         recipe = Recipe(key, name, ttl, stale, negative, wanted, codec, plaintext_ok)
         if held is not None and (core.settings.background if background is None else background):
-            self._spawn(recipe, held, compute)
+            self._background.spawn(recipe, held, compute)
             return held.value  # type: ignore[no-any-return]
         return drive(resolve(core, recipe, held), self._wire.run, compute)  # type: ignore[no-any-return]
-
-    def _spawn(self, recipe: Recipe, held: Found, compute: Callable[[], Any]) -> None:
-        """Compute in a thread, unless somebody does already, or too many do."""
-        if self._core.flights.is_under_way(recipe.name) or not self._slots.acquire(blocking=False):
-            return
-
-        def work() -> None:
-            try:
-                drive(resolve(self._core, recipe, held), self._wire.run, compute)
-            except Exception:
-                self._core.stats.count("failed_refreshes")
-            finally:
-                self._slots.release()
-
-        threading.Thread(target=work, name="tenantkv-cache", daemon=True).start()
 
     def cached(
         self,
