@@ -15,7 +15,7 @@ since that costs 30 ms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from tenantkv.errors import ConfigurationError
@@ -111,7 +111,7 @@ class XAES256GCM:
         ]
 
     def decrypt_many(
-        self, nonces: Sequence[bytes], data: Sequence[bytes], associated: Sequence[bytes]
+        self, nonces: Iterable[bytes], data: Iterable[bytes], associated: Iterable[bytes]
     ) -> list[bytes | None]:
         """Return what `decrypt` returns for each; quick for neighbours of one batch."""
         opened: list[bytes | None] = []
