@@ -143,7 +143,10 @@ class TestValues:
     def test_what_looks_like_a_secret_is_refused(self, program: Program) -> None:
         refused = program.run("set", "conf", stdin=TOKEN)
         assert refused.returncode == 1 and b"github-token" in refused.stderr
+        assert b"--seal" in refused.stderr and b"tenantkv.Secret" not in refused.stderr
         assert TOKEN not in refused.stderr + refused.stdout
+        field = program.run("set", "conf", "--field", "f", stdin=TOKEN)
+        assert field.returncode == 1 and b"--plaintext-ok" in field.stderr
         assert program.json("type", "conf", code=3)["type"] == "none"
         assert program.run("set", "conf", "--plaintext-ok", "a sample", stdin=TOKEN).returncode == 0
         assert program.run("set", "conf", "--seal", "--line", stdin=TOKEN + b"\n").returncode == 0

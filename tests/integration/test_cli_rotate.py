@@ -142,7 +142,7 @@ def test_every_key_gets_the_new_prefix(
         connect_anew(program)
     assert report(program, "rotate", "status")["found"] == len(old_names)
     early = within(program, "rotate", "finish", "--yes")
-    assert early.returncode == 3 and now_in(program).former is not None
+    assert early.returncode == 3 and now_in(program).former is not None and b"rotate run" in early.stderr
     words = ("rotate", "run", "--yes", *(() if settings else ("--plain", "*")))
     looked = report(program, *words, "--dry-run")
     assert (looked["found"], looked["moved"]) == (len(old_names), 0)
@@ -365,6 +365,7 @@ class TestSealed:
         assert report(program, "rotate", "status")["found"] == -1
         nowhere = within(program, "rotate", "run", "--yes")
         assert nowhere.returncode == 1 and b"no server URL" in nowhere.stderr
+        assert b"export TENANTKV_URL=" in nowhere.stderr
 
     @pytest.mark.slow
     def test_many_keys(self, program: Program, client: Any, shared_server: RealServer) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import threading
 import time
 
@@ -90,8 +91,23 @@ def test_a_service_that_nobody_knows(topology, namespace):
         namespace=namespace,
         retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     )
-    with pytest.raises(redis.sentinel.MasterNotFoundError):
+    with pytest.raises(redis.sentinel.MasterNotFoundError, match="'nobody': no Sentinel answers") as info:
         kv.get("a")
+    # The error is a sentence, without redis-py's clients and their arguments.
+    assert topology.url.partition(",")[0] in str(info.value) and "<redis" not in str(info.value)
+
+
+async def test_no_sentinel_answers(namespace):
+    with socket.socket() as bound:
+        # Bound and not listening, so that connections to it are refused.
+        bound.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{bound.getsockname()[1]}"
+        never = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+        akv = async_connect.connect(f"sentinel://{place}/service/0", namespace=namespace, retry=never)
+        with pytest.raises(redis.asyncio.sentinel.MasterNotFoundError, match="no Sentinel answers") as info:
+            await akv.get("a")
+        assert place in str(info.value) and "<redis" not in str(info.value)
+        await akv.aclose()
 
 
 def test_the_primary_dies_under_load(topology, namespace):

@@ -105,7 +105,8 @@ def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[A
     settings = resolve(environ=os.environ, namespace=arguments.namespace)
     if settings.url_source == "default":
         raise ConfigurationError(
-            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask"
+            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask: "
+            "say which with export TENANTKV_URL=redis://HOST:6379/0"
         )
     # On a Cluster a registry needs all keys in one slot.
     is_spread = settings.kind == "cluster" and settings.placement != "slot"

@@ -91,9 +91,15 @@ def _sentinel_pool(settings: Settings) -> Any:
     # Here, as most servers have no Sentinels.
     from redis.backoff import NoBackoff
     from redis.retry import Retry
-    from redis.sentinel import Sentinel, SentinelConnectionPool
+    from redis.sentinel import SentinelConnectionPool
 
-    from tenantkv.transport.sentinel import _Managed, _ManagedSSL, sentinel_arguments, server_options
+    from tenantkv.transport.sentinel import (
+        Sentinels,
+        _Managed,
+        _ManagedSSL,
+        sentinel_arguments,
+        server_options,
+    )
 
     server = settings.server
     options = _options(settings.redis_url or "")
@@ -105,5 +111,5 @@ def _sentinel_pool(settings: Settings) -> Any:
         "connection_class": _ManagedSSL if server.scheme == "rediss" else _Managed,
         **server_options(options),
     }
-    sentinel = Sentinel(list(server.hosts), sentinel_kwargs=asking)
+    sentinel = Sentinels(list(server.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     return SentinelConnectionPool(server.service, sentinel, **arguments)

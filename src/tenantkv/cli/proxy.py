@@ -102,7 +102,8 @@ def _client(arguments: argparse.Namespace) -> Any:
     settings = resolve(environ=os.environ, namespace=arguments.namespace)
     if settings.url_source == "default":
         raise ConfigurationError(
-            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask"
+            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask: "
+            "say which with export TENANTKV_URL=redis://HOST:6379/0"
         )
     if settings.kind in ("cluster", "memory"):
         raise ConfigurationError(f"the proxy speaks to one server; {settings.kind} URLs are not for it")

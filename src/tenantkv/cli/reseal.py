@@ -177,7 +177,8 @@ def _connect(arguments: argparse.Namespace) -> Any:
 
     if resolve(environ=os.environ, namespace=arguments.namespace).url_source == "default":
         raise ConfigurationError(
-            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is nothing to reseal"
+            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so nothing can be resealed: "
+            "say which with export TENANTKV_URL=redis://HOST:6379/0"
         )
     client = connect(
         namespace=arguments.namespace,

@@ -58,7 +58,8 @@ class Place:
         settings = resolve(environ=os.environ, namespace=arguments.namespace)
         if settings.url_source == "default":
             raise ConfigurationError(
-                "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), and keys lie on one"
+                "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), and keys lie on one: "
+                "say which with export TENANTKV_URL=redis://HOST:6379/0"
             )
         asked = {"contexts": dict(arguments.context)} if getattr(arguments, "context", None) else {}
         spaces = [

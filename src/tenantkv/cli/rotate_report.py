@@ -14,6 +14,8 @@ _NEXT = {
     "prefix": "No program can connect now. Next: tenantkv rotate run",
     "run": "Next: tenantkv rotate finish",
     "left": "Something is left under the former prefix. Nothing is lost: see above, and run it again.",
+    "unfinished": "Something is left under the former prefix, so it is not forgotten. Nothing is lost: "
+    "'tenantkv rotate run' moves it, and --leave gives it up.",
     "finish": "The former prefix is forgotten. Copy the keyring to every host, and start the programs again.",
     "abort": "Everything is as it was, and programs can go on.",
 }
@@ -131,4 +133,5 @@ def print_report(report: RotateReport) -> None:
     if report.found < 0 and not report.dry_run:
         output.note("This server lists no keys: 'tenantkv rotate run --names-file FILE' takes own names.")
     if not report.dry_run and report.action in _NEXT:
-        output.note(_NEXT["left" if report.left else report.action])
+        left = "unfinished" if report.action == "finish" else "left"
+        output.note(_NEXT[left if report.left else report.action])

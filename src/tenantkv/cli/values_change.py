@@ -15,7 +15,7 @@ from tenantkv.cli.seal import read_input
 from tenantkv.cli.values import Action, add_name, one, several
 from tenantkv.commands.own_scripts import reserved
 from tenantkv.envelope import LARGEST_VALUE_BYTES
-from tenantkv.errors import ConfigurationError
+from tenantkv.errors import ConfigurationError, PlaintextRefusedError, RefusedError
 from tenantkv.namespace import PRIMITIVES
 from tenantkv.ops.registry import RESERVED
 
@@ -91,13 +91,20 @@ def _set(arguments: argparse.Namespace) -> int:
             value = Secret(value)
         if arguments.plaintext_ok:
             client = client.using(plaintext_ok=arguments.plaintext_ok)
-        if arguments.field is not None:
-            words = ["HSETNX" if arguments.only_new else "HSET", name, own_name(arguments.field), value]
-            reply = client.execute_command(*words)
-            changed = int(bool(reply) or not arguments.only_new)
-        else:
-            changed = _set_string(client, arguments, name, value)
+        write = _set_string if arguments.field is None else _set_field
+        try:
+            changed = write(client, arguments, name, value)
+        except PlaintextRefusedError as error:
+            # The error's own advice is for programs, and cannot be followed here.
+            instead = "Seal it with --seal, or say with --plaintext-ok REASON why it may be read."
+            raise RefusedError(error.command, error.reason, instead) from None
     return _report_change(arguments, [name], changed)
+
+
+def _set_field(client: Any, arguments: argparse.Namespace, name: bytes, value: Any) -> int:
+    words = ["HSETNX" if arguments.only_new else "HSET", name, own_name(arguments.field), value]
+    reply = client.execute_command(*words)
+    return int(bool(reply) or not arguments.only_new)
 
 
 def _set_string(client: Any, arguments: argparse.Namespace, name: bytes, value: Any) -> int:

@@ -17,12 +17,12 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from tenantkv.config import Settings
 from tenantkv.errors import ConfigurationError
 from tenantkv.transport.connect import SHARED_DEFAULTS
 from tenantkv.transport.redis_py import no_maintenance_notifications
+from tenantkv.transport.sentinel import Sentinels
 
 #: The beginnings of all that is ever sent.
 READ_ONLY: frozenset[tuple[str, ...]] = frozenset(
@@ -208,7 +208,7 @@ def _places(settings: Settings, timeout: float) -> Sequence[dict[str, Any]]:
         if settings.server.scheme == "rediss":
             secure = parse_url(settings.redis_url)
             given |= {"ssl": True, **{key: secure[key] for key in secure if key.startswith("ssl_")}}
-        sentinels = Sentinel(list(settings.server.hosts), sentinel_kwargs=given)
+        sentinels = Sentinels(list(settings.server.hosts), sentinel_kwargs=given)  # type: ignore[no-untyped-call]
         host, port = sentinels.discover_master(settings.server.service)
         return [{"host": host, "port": port}]
     if settings.kind == "cluster":

@@ -7,6 +7,7 @@ from typing import Any
 from redis import asyncio as aredis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
+    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
@@ -20,7 +21,23 @@ from tenantkv.transport.async_connection import (
 )
 from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool
 from tenantkv.transport.connect import Target
-from tenantkv.transport.sentinel import leads_to_primary, sentinel_arguments, server_options
+from tenantkv.transport.sentinel import leads_to_primary, no_primary, sentinel_arguments, server_options
+
+
+class AsyncSentinels(Sentinel):
+    """redis-py's Sentinels; where they know no primary, the error is a sentence."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Return the primary's host and port. A round trip to each Sentinel until one knows it.
+
+        Raises:
+            MasterNotFoundError: none of them answers and knows a healthy one.
+        """
+        try:
+            return await super().discover_master(service_name)
+        except MasterNotFoundError:
+            # For the reason see `sentinel.py`.
+            raise MasterNotFoundError(no_primary(service_name, self.sentinels)) from None
 
 
 class _Managed(SentinelManagedConnection):
@@ -71,7 +88,8 @@ def sentinel_pool(found: Target, options: dict[str, Any]) -> AsyncNamespacedConn
         options: as for `AsyncNamespacedConnectionPool`, with ``namespace``.
     """
     server = found.settings.server
-    sentinel = Sentinel(list(server.hosts), sentinel_kwargs=sentinel_arguments(found, Retry(NoBackoff(), 0)))
+    asking = sentinel_arguments(found, Retry(NoBackoff(), 0))
+    sentinel = AsyncSentinels(list(server.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     secure = server.scheme == "rediss"
     pool = server_options(options)
     pool.setdefault(

@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import (
+    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
@@ -29,6 +30,22 @@ from tenantkv.transport.pool import NamespacedConnectionPool
 
 #: Seconds to wait for a Sentinel's answer before the next one is asked.
 SENTINEL_TIMEOUT = 1.0
+
+
+class Sentinels(Sentinel):
+    """redis-py's Sentinels; where they know no primary, the error is a sentence."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Return the primary's host and port. A round trip to each Sentinel until one knows it.
+
+        Raises:
+            MasterNotFoundError: none of them answers and knows a healthy one.
+        """
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            # Its own text shows redis-py's clients with all their arguments.
+            raise MasterNotFoundError(no_primary(service_name, self.sentinels)) from None
 
 
 class _Managed(SentinelManagedConnection):
@@ -81,6 +98,16 @@ def leads_to_primary(connection: Any, pool: Any) -> bool:
     return not pool.is_master or known is None or known == (connection.host, connection.port)
 
 
+def no_primary(service: str, sentinels: Any) -> str:
+    """Return what to say when none of the Sentinels' clients has found a primary of the service."""
+    asked = [client.connection_pool.connection_kwargs for client in sentinels]
+    places = ", ".join(f"{kwargs['host']}:{kwargs['port']}" for kwargs in asked)
+    return (
+        f"No master found for {service!r}: no Sentinel answers and knows a healthy one (asked {places}). "
+        "Look whether they run, and at the hosts and the service's name in the URL"
+    )
+
+
 def sentinel_arguments(found: Target, retry: Any) -> dict[str, Any]:
     """Return the connection arguments for the Sentinels themselves.
 
@@ -115,7 +142,8 @@ def sentinel_pool(found: Target, options: dict[str, Any]) -> NamespacedConnectio
         options: as for `NamespacedConnectionPool`, with ``namespace``.
     """
     server = found.settings.server
-    sentinel = Sentinel(list(server.hosts), sentinel_kwargs=sentinel_arguments(found, Retry(NoBackoff(), 0)))
+    asking = sentinel_arguments(found, Retry(NoBackoff(), 0))
+    sentinel = Sentinels(list(server.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     secure = server.scheme == "rediss"
     pool = server_options(options)
     pool.setdefault(
