@@ -81,14 +81,8 @@ class RealServer:
         return self._operator
 
     def plain(self, *, database: int = 0, **options: Any) -> redis.Redis:
-        """Return a new client of redis-py's own, which redis-py 7 cannot make for a socket and RESP3."""
-        pool = redis.ConnectionPool(
-            connection_class=redis.UnixDomainSocketConnection,
-            path=self.socket_path,
-            db=database,
-            **{**no_maintenance_notifications(), **options},
-        )
-        return redis.Redis(connection_pool=pool)
+        """Return a new client of redis-py's own."""
+        return plain_client(self.socket_path, db=database, **options)
 
     def command(self, name: str, *args: Any) -> Any:
         """Call a command by its usual name, renamed or not."""
@@ -197,6 +191,17 @@ def start_tcp(
             continue
         return RealServer(server, port=port)
     raise AssertionError("not reached")
+
+
+def plain_client(path: str, **options: Any) -> redis.Redis:
+    """Return a client of redis-py's own for a unix socket; redis-py 7 cannot make one by itself for RESP3."""
+    pool = redis.ConnectionPool(
+        connection_class=redis.UnixDomainSocketConnection,
+        path=path,
+        **{**no_maintenance_notifications(), **options},
+    )
+    client: redis.Redis = redis.Redis.from_pool(pool)
+    return client
 
 
 def free_port(span: int = 0) -> int:

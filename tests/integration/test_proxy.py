@@ -28,7 +28,7 @@ from tests import shapes, twins
 from tests.cli_program import Program, neighbours_names
 from tests.neighbourhood import wait_for
 from tests.operating import help_has_an_example
-from tests.servers import RealServer, start_server
+from tests.servers import RealServer, plain_client, start_server
 
 PASSWORD = "a password of the tests"
 NEVER = Retry(NoBackoff(), 0)
@@ -57,7 +57,7 @@ class Proxy:
         self.log = ""
 
     def connect(self, **options: Any) -> redis.Redis:
-        return redis.Redis(unix_socket_path=self.path, socket_timeout=30, **options)
+        return plain_client(self.path, socket_timeout=30, **options)
 
     def raw(self) -> socket.socket:
         plug = socket.socket(socket.AF_UNIX)
