@@ -65,7 +65,12 @@ class CuttingProxy:
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self._path)
+            try:
+                server.connect(self._path)
+            except OSError:  # It has been stopped.
+                client.close()
+                server.close()
+                continue
             threading.Thread(target=self._requests, args=(client, server), daemon=True).start()
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:

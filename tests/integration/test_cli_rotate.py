@@ -405,6 +405,7 @@ def test_without_seals_nothing_is_taken_unless_it_is_said(tmp_path: Any, shared_
     program = Program(tmp_path, shared_server.url)
     with program.connect() as kv:
         kv.set("a", 1)
+    assert b"--plain" in within(program, "rotate", "prefix", "--dry-run").stderr
     report(program, "rotate", "prefix", "--yes")
     refused = within(program, "rotate", "run", "--yes")
     assert refused.returncode == 1 and b"--plain" in refused.stderr

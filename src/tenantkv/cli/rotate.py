@@ -124,6 +124,11 @@ def _begin(arguments: argparse.Namespace) -> RotateReport:
     with Place.before(arguments) as place, Bar() as bar:
         found = _count(place)
         bar.clear()
+        if not place.seals:
+            output.warn(
+                "values are not sealed here, so 'rotate run' will ask you to name those to take as they are: "
+                "--plain GLOB (if programs seal in code, set TENANTKV_SEAL=1 for this command)"
+            )
         if not arguments.dry_run:
             what = "keys" if found < 0 else f"{found} keys"
             _confirm(
