@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+import tenantkv
+from tenantkv import Keyring, Namespace
 from tenantkv.cache import Near
 from tests.cache_worlds import World, changes, near_cache, until, warm
 from tests.neighbourhood import ROOT
 from tests.proxy import Proxy
-from tests.servers import start_tcp
+from tests.servers import RealServer, start_tcp
 
 pytest.importorskip("redis.cache", reason="redis-py 5.1 brought the handler of invalidations")
 
@@ -236,3 +239,14 @@ assert cache.near_mode == "server"
     )
     assert done.returncode == 0, done.stderr
     world.close()
+
+
+async def test_closing_at_once_ends(shared_server: RealServer) -> None:
+    """A cancellation that comes with the result of a send is asked for again."""
+    namespace = Namespace(Keyring.generate(os.urandom(96)))
+    for number in range(100):
+        async with tenantkv.asyncio.connect(shared_server.url, namespace=namespace) as kv:
+            cache = kv.cache("pages", ttl=60, near=True)
+            await cache.get("a")
+            await asyncio.sleep(number * 0.00005)
+            await asyncio.wait_for(cache.aclose(), 30)

@@ -39,6 +39,7 @@ from tenantkv.cache.values import CodecName
 from tenantkv.cache.wire import MGET, OUTAGE
 from tenantkv.ops import cache as ops
 from tenantkv.ops.cache_entry import Entry
+from tenantkv.transport.endings import end
 
 Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -302,9 +303,7 @@ class AsyncCache(SharedCache):
         if self._listener is not None:
             tasks.append(self._listener.task)
             self._listener = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
     async def __aenter__(self) -> AsyncCache:
         return self

@@ -28,6 +28,7 @@ from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
 from tenantkv.ops.effects import Batch
 from tenantkv.ops.scripts import Call, Script
+from tenantkv.transport.endings import end
 
 __all__ = ["TenantChannelLayer", "TenantPubSubChannelLayer"]
 
@@ -56,9 +57,7 @@ class _LoopState:
         self.pops: dict[bytes, asyncio.Task[Any]] = {}
 
     async def close(self) -> None:
-        for task in self.pops.values():
-            task.cancel()
-        await asyncio.gather(*self.pops.values(), return_exceptions=True)
+        await end(*self.pops.values())
         await self.client.aclose()
 
 

@@ -7,7 +7,6 @@ gets each message in all of them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import uuid
 from collections import defaultdict
@@ -21,6 +20,7 @@ from tenantkv.contrib.channels_messages import Vault, client_of, logger
 from tenantkv.contrib.loop_states import LoopStates
 from tenantkv.keyring import Keyring
 from tenantkv.namespace import Namespace
+from tenantkv.transport.endings import end
 
 _Base: Any = BaseChannelLayer
 
@@ -62,9 +62,8 @@ class _LoopState:
 
     async def close(self) -> None:
         if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            for error in await end(self._reader):
+                raise error
         await self.pubsub.aclose()
         await self.client.aclose()
 

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from tenantkv.queue.message import AsyncMessage, Message
 from tenantkv.queue.settings import seconds, whole
+from tenantkv.transport.endings import end
 
 if TYPE_CHECKING:
     from tenantkv.queue.asynchronous import AsyncQueue
@@ -192,9 +193,8 @@ class AsyncKeepAlive:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            for raised in await end(self._task):
+                raise raised
 
     async def _run(self) -> None:
         while True:

@@ -32,6 +32,7 @@ from tenantkv.ops.queue import MOST_AT_ONCE
 from tenantkv.queue.hands import Hand, Pace
 from tenantkv.queue.message import AsyncMessage, Message
 from tenantkv.queue.settings import seconds, whole
+from tenantkv.transport.endings import end
 
 if TYPE_CHECKING:
     from tenantkv.queue.asynchronous import AsyncQueue
@@ -277,9 +278,8 @@ class AsyncWorker:
         try:
             await asyncio.gather(*(self._work() for _ in range(self._concurrency)))
         finally:
-            beat.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beat
+            for error in await end(beat):
+                raise error
 
     async def _work(self) -> None:
         hand: Hand[AsyncMessage] = Hand()
