@@ -645,10 +645,10 @@ def test_forged_changed_swapped_and_replayed_messages_are_not_delivered(place: P
     assert not any(each.is_readable for each in queue.peek("dead")[:1])
     assert queue.core.unreadable == 6 and sum(queue.metrics().foreign.values()) > 0
     # Nothing that a neighbour can write makes an expired message new again.
-    queue.send("old", ttl=0.02)
+    queue.send("old", ttl=0.4)
     (old,) = queue.peek()
     kept = place.operator.hget(bodies, old.id)
-    time.sleep(0.05)
+    time.sleep(0.45)
     assert everything(queue) == []
     place.operator.hset(bodies, old.id, kept)
     place.operator.zadd(ready, {old.id: 1})

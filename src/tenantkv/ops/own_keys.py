@@ -79,8 +79,9 @@ def _all_names(command: str, registrar: Registrar | None, now: float) -> Operati
     page = None if hidden else (yield Command(("SCAN", 0, "COUNT", PAGE), absent_ok=True))
     if page is None:
         known = _registry_or_refuse(command, registrar)
-        # Who empties a namespace wants nothing left, not even what may be about to be written.
-        grace = 0.0 if command == "FLUSHDB" else None
+        # Who empties a namespace wants nothing left, not even what may be about to be written, or was
+        # written by a host whose clock is ahead.
+        grace = -registry.GRACE if command == "FLUSHDB" else None
         return "registry", (yield from registry.read_all(known, now, grace=grace))
     names = dict.fromkeys(page[1])
     while page[0] != b"0":
