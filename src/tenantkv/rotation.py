@@ -138,7 +138,7 @@ def sides(keyring: Keyring) -> tuple[Keyring, Keyring]:
         KeyringError: no prefix is being replaced.
     """
     former = _former(keyring)
-    return replace(keyring, prefix=former.prefix, former=None), replace(keyring, former=None)
+    return replace(keyring, prefix=former.prefix, former=None), settled(keyring)
 
 
 def settled(keyring: Keyring) -> Keyring:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
 from tenantkv.cli.client import LEFT, add_target_arguments, as_text, own_name, talking
+from tenantkv.cli.confirmation import confirm
 from tenantkv.cli.progress import Bar
 from tenantkv.errors import ConfigurationError
 
@@ -303,15 +304,8 @@ def _confirm(names: list[bytes], action: str) -> None:
         "finish": f"Delete these {len(names)} originals, of which the namespace has copies?",
         "undo": f"Delete the copies of these {len(names)} keys?",
     }[action]
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{len(names)} keys are concerned; say --yes, or --dry-run to see them")
-    for name in names[:_SHOWN]:
-        output.note(as_text(name[:200]))
-    if len(names) > _SHOWN:
-        output.note(f"... and {len(names) - _SHOWN} more")
-    output.note(f"{told} Type yes:")
-    if sys.stdin.readline().strip().lower() != "yes":
-        raise ConfigurationError("nothing was done")
+    unasked = f"{len(names)} keys are concerned; say --yes, or --dry-run to see them"
+    confirm(told, unasked=unasked, names=names)
 
 
 def _print(report: AdoptReport) -> None:

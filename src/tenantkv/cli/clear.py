@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from tenantkv.cli import output
 from tenantkv.cli.client import add_target_arguments, as_text, own_name, talking
+from tenantkv.cli.confirmation import confirm
 from tenantkv.cli.keys import list_names
 from tenantkv.cli.progress import Bar
 from tenantkv.errors import ConfigurationError
@@ -129,17 +129,14 @@ def find(client: Any, only: str | None, bar: Bar) -> tuple[str, list[bytes], dic
 
 
 def _confirm(client: Any, names: list[bytes], only: str | None) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{len(names)} keys would be deleted; say --yes, or --dry-run to see them")
     place = ":".join((client.namespace.root.namespace, *client.namespace.path))
     what = f"--only {only}" if only else "plain keys and caches"
-    for name in names[:_SHOWN]:
-        output.note(as_text(name[:200]))
-    if len(names) > _SHOWN:
-        output.note(f"... and {len(names) - _SHOWN} more")
-    output.note(f"Delete these {len(names)} keys of namespace {place} ({what})? Type yes:")
-    if sys.stdin.readline().strip().lower() != "yes":
-        raise ConfigurationError("nothing was deleted")
+    confirm(
+        f"Delete these {len(names)} keys of namespace {place} ({what})?",
+        unasked=f"{len(names)} keys would be deleted; say --yes, or --dry-run to see them",
+        names=names,
+        declined="deleted",
+    )
 
 
 def _delete(client: Any, names: list[bytes], bar: Bar) -> int:

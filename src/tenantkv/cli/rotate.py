@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from tenantkv.cli.client import (
     add_namespace_argument,
     context_argument,
 )
+from tenantkv.cli.confirmation import confirm
 from tenantkv.cli.progress import Bar
 from tenantkv.cli.rotate_report import RotateReport, print_report, report_of
 from tenantkv.config import resolve
@@ -280,10 +280,5 @@ def _has_server(arguments: argparse.Namespace) -> bool:
 
 
 def _confirm(arguments: argparse.Namespace, question: str) -> None:
-    if arguments.yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigurationError(f"{question} Say --yes")
-    output.note(f"{question} Type yes:")
-    if sys.stdin.readline().strip().lower() != "yes":
-        raise ConfigurationError("nothing was done")
+    if not arguments.yes:
+        confirm(question, unasked=f"{question} Say --yes")
