@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NoReturn
 
 from tenantkv.envelope_header import (
@@ -44,6 +44,7 @@ from tenantkv.envelope_header import (
     read_header_unverified,
 )
 from tenantkv.errors import ConfigurationError, OpenError, SealError, UnknownKeyError
+from tenantkv.inflating import inflate
 from tenantkv.keyring import Key, Keyring
 from tenantkv.suites import CODES, HEADER_BYTES, MAKERS, NAMES, OVERHEADS, Entropy, Suite, SuiteName
 
@@ -51,6 +52,8 @@ Mode = Literal["seal", "sign"]
 
 LARGEST_VALUE_BYTES = 64 * 1024 * 1024
 
+# No member, and no flags.
+_USUAL = (False, 0)
 _EXPIRY_BYTES = 4
 _LATEST_EXPIRY = 2**32 - 1
 
@@ -160,6 +163,21 @@ class Sealer:
         form = self._outgoing.get((False, flags)) or self._make_outgoing(False, flags)
         return form.suite.seal(form.header, body, form.associate(kind, name, field), self._entropy)
 
+    def seal_usual(self, value: bytes, kind: Kind, name: bytes) -> bytes:
+        """Return what `seal` returns without a field, an expiry and compression; raises as it does."""
+        form = self._outgoing.get(_USUAL) or self._make_outgoing(*_USUAL)
+        if type(value) is not bytes or len(value) > self._largest:
+            value = self._check_value(value, (kind, name, b""))
+        return form.suite.seal(form.header, value, form.associate(kind, name, b""), self._entropy)
+
+    def seal_page(self, values: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> list[bytes]:
+        """Return values of several names in envelopes; as `seal_usual`, in less time for each."""
+        largest = self._largest
+        if any(type(value) is not bytes or len(value) > largest for value in values):
+            return [self.seal_usual(value, kind, name) for value, name in zip(values, names, strict=True)]
+        form = self._outgoing.get(_USUAL) or self._make_outgoing(*_USUAL)
+        return form.suite.seal_many(form.header, values, form.associate_names(kind, names), self._entropy)
+
     def seal_many(
         self, values: Sequence[bytes], *, kind: Kind, name: bytes, fields: Sequence[bytes]
     ) -> list[bytes]:
@@ -228,8 +246,17 @@ class Sealer:
         if form is not None and not form.flags and {blob[:HEADER_BYTES] for blob in blobs} == {form.header}:
             lengths = [len(blob) for blob in blobs]
             if form.shortest <= min(lengths) and max(lengths) <= self._longest:
-                return form.suite.open_many(blobs, form.associate_many(kind, name, fields))
+                return list(form.suite.open_each(blobs, form.associate_many(kind, name, fields)))
         return [None] * len(blobs)
+
+    def open_page(self, blobs: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> Iterator[bytes | None]:
+        """Yield what `open_usual` returns for each, when it is asked for; quick if all have one header."""
+        form = self._admitted.get(blobs[0][:HEADER_BYTES]) if blobs else None
+        if form is not None and not form.flags and {blob[:HEADER_BYTES] for blob in blobs} == {form.header}:
+            lengths = set(map(len, blobs))
+            if form.shortest <= min(lengths) and max(lengths) <= self._longest:
+                return form.suite.open_each(blobs, form.associate_names(kind, names))
+        return (self.open_usual(blob, kind, name) for blob, name in zip(blobs, names, strict=True))
 
     def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
         """Return what `open` returns, or ``None`` where that has to look: it says nothing of the envelope.
@@ -288,7 +315,7 @@ class Sealer:
                 return None
             body = body[_EXPIRY_BYTES:]
         if flags & COMPRESSED:
-            return _inflate(body, self._largest)
+            return inflate(body, self._largest)
         return body
 
     def _check_value(self, value: object, place: Place) -> bytes:
@@ -367,14 +394,3 @@ def _as_bytes(blob: object, place: Place) -> bytes:
     if isinstance(blob, (bytes, bytearray, memoryview)):
         return bytes(blob)
     raise OpenError(*place)
-
-
-def _inflate(data: bytes, largest: int) -> bytes | None:
-    """Return the inflated data; ``None`` if it is none, or longer than `largest` bytes."""
-    inflater = zlib.decompressobj()
-    try:
-        payload = inflater.decompress(data, largest + 1)
-    except zlib.error:
-        return None
-    is_whole = inflater.eof and not inflater.unused_data
-    return payload if is_whole and len(payload) <= largest else None

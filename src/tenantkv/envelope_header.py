@@ -118,6 +118,14 @@ class Form:
         lengths = {length: head + _LENGTH(length) for length in set(map(len, fields))}
         return [lengths[len(field)] + field for field in fields]
 
+    def associate_names(self, kind: Kind, names: Sequence[bytes]) -> list[bytes]:
+        """Return what `associate` returns for each name, without a field."""
+        if kind not in KINDS or any(type(name) is not bytes for name in names):
+            return [self.associate(kind, name, b"") for name in names]
+        head = self.heads[kind]
+        lengths = {length: head + _LENGTH(length) for length in set(map(len, names))}
+        return [b"%b%b%b" % (lengths[len(name)], name, _NO_FIELD) for name in names]
+
 
 def _check_place(kind: Kind, name: object, field: object) -> tuple[bytes, bytes]:
     if kind not in KINDS:

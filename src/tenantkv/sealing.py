@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
@@ -96,6 +96,18 @@ class LiveSealer:
             self._look()
         return self.sealer.seal(value, kind=kind, name=name, field=field, expires=expires, compress=compress)
 
+    def seal_usual(self, value: bytes, kind: Kind, name: bytes) -> bytes:
+        """See `Sealer.seal_usual`."""
+        if self._monotonic() >= self._refresh_at:
+            self._look()
+        return self.sealer.seal_usual(value, kind, name)
+
+    def seal_page(self, values: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> list[bytes]:
+        """See `Sealer.seal_page`."""
+        if self._monotonic() >= self._refresh_at:
+            self._look()
+        return self.sealer.seal_page(values, kind, names)
+
     def seal_many(
         self, values: Sequence[bytes], *, kind: Kind, name: bytes, fields: Sequence[bytes]
     ) -> list[bytes]:
@@ -124,6 +136,10 @@ class LiveSealer:
     ) -> list[bytes | None]:
         """See `Sealer.open_many`."""
         return self.sealer.open_many(blobs, kind=kind, name=name, fields=fields)
+
+    def open_page(self, blobs: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> Iterator[bytes | None]:
+        """See `Sealer.open_page`."""
+        return self.sealer.open_page(blobs, kind, names)
 
     def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
         """See `Sealer.open_usual`."""

@@ -20,7 +20,7 @@ Laws of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol
 
@@ -62,8 +62,8 @@ class Suite(Protocol):
         """Return the envelopes of bodies, each bound to its own associated data."""
         ...
 
-    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
-        """Return what `open` returns for each."""
+    def open_each(self, blobs: Iterable[bytes], associated: Iterable[bytes]) -> Iterator[bytes | None]:
+        """Yield what `open` returns for each, when it is asked for."""
         ...
 
 
@@ -103,11 +103,11 @@ class Xaes(_Keyed):
         """Return the envelopes of bodies, whose nonces are counted up from a random one."""
         return self._aead.encrypt_many(header, entropy(NONCE_BYTES), bodies, associated)
 
-    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
-        """Return what `open` returns for each."""
-        nonces = (blob[HEADER_BYTES:_SEALED_FROM] for blob in blobs)
+    def open_each(self, blobs: Iterable[bytes], associated: Iterable[bytes]) -> Iterator[bytes | None]:
+        """Yield what `open` returns for each, when it is asked for."""
         # Cut out one by one: copies of many large ones at once take longer than opening them.
-        return self._aead.decrypt_many(nonces, (blob[_SEALED_FROM:] for blob in blobs), associated)
+        pieces = ((blob[HEADER_BYTES:_SEALED_FROM], blob[_SEALED_FROM:]) for blob in blobs)
+        return self._aead.decrypt_each(pieces, associated)
 
 
 class Siv(_Keyed):
@@ -146,9 +146,9 @@ class Siv(_Keyed):
         """Return what `seal` returns for each."""
         return [self.seal(header, *each, entropy) for each in zip(bodies, associated, strict=True)]
 
-    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
-        """Return what `open` returns for each."""
-        return [self.open(*each) for each in zip(blobs, associated, strict=True)]
+    def open_each(self, blobs: Iterable[bytes], associated: Iterable[bytes]) -> Iterator[bytes | None]:
+        """Yield what `open` returns for each, when it is asked for."""
+        return map(self.open, blobs, associated)
 
 
 class _EmptySiv(_Keyed):
@@ -213,14 +213,15 @@ class Sign(_Keyed):
         tags = self._tags(bodies, associated)
         return [header + tag + body for tag, body in zip(tags, bodies, strict=True)]
 
-    def open_many(self, blobs: Sequence[bytes], associated: Sequence[bytes]) -> list[bytes | None]:
-        """Return what `open` returns for each."""
-        bodies = [blob[_SIGNED_FROM:] for blob in blobs]
-        tags = self._tags(bodies, associated)
-        return [
-            body if compare_digest(blob[HEADER_BYTES:_SIGNED_FROM], tag) else None
-            for body, blob, tag in zip(bodies, blobs, tags, strict=True)
-        ]
+    def open_each(self, blobs: Iterable[bytes], associated: Iterable[bytes]) -> Iterator[bytes | None]:
+        """Yield what `open` returns for each, when it is asked for."""
+        copy, is_equal = self._new().copy, compare_digest
+        for blob, vouched in zip(blobs, associated, strict=True):
+            body = blob[_SIGNED_FROM:]
+            context = copy()
+            context.update(vouched)
+            context.update(body)
+            yield body if is_equal(context.finalize()[:TAG_BYTES], blob[HEADER_BYTES:_SIGNED_FROM]) else None
 
     def _tag(self, body: bytes, associated: bytes) -> bytes:
         idle = self._idle

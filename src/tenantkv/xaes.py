@@ -15,18 +15,21 @@ since that costs 30 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from tenantkv.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 NONCE_BYTES = 24
 TAG_BYTES = 16
 
+# Keys that are kept, of half a kilobyte each.
+_RECENT_AT_MOST = 512
 _HALF = 12
 _WRAP = (1 << 8 * _HALF) - 1
 _TWICE = (1 << 128) | 1
@@ -47,7 +50,7 @@ class XAES256GCM:
         b'XAES-256-GCM'
     """
 
-    __slots__ = ("_cipher", "_gcm", "_idle", "_invalid", "_masks")
+    __slots__ = ("_cipher", "_gcm", "_idle", "_invalid", "_masks", "_recent")
 
     def __init__(self, key: bytes) -> None:
         from cryptography.exceptions import InvalidTag
@@ -64,6 +67,9 @@ class XAES256GCM:
         # Cipher contexts must not be used by two threads at once. Each call takes one from here and
         # puts it back; popping and appending are atomic, also without the GIL.
         self._idle: list[CipherContext] = []
+        # By the half of the nonce that makes the key. Only of values that opened, so that no stranger
+        # fills it; a key in it tells no more than the one that it was derived from.
+        self._recent: dict[bytes, AESGCM] = {}
         zero = self._cipher.encryptor().update(bytes(16))
         self._masks = int.from_bytes(_MESSAGES, "big") ^ double(zero) * _TWICE
 
@@ -82,10 +88,15 @@ class XAES256GCM:
 
     def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
         """Return the plaintext, or ``None`` if any of the arguments is not what was encrypted."""
+        known = self._recent.get(nonce[:_HALF]) if len(nonce) == NONCE_BYTES else None
+        aead = self._gcm(self._derive(nonce)) if known is None else known
         try:
-            return self._gcm(self._derive(nonce)).decrypt(nonce[_HALF:], data, associated)
+            opened: bytes = aead.decrypt(nonce[_HALF:], data, associated)
         except self._invalid:
             return None
+        if known is None:
+            self._remember(nonce[:_HALF], aead)
+        return opened
 
     def encrypt_many(
         self, head: bytes, nonce: bytes, data: Sequence[bytes], associated: Sequence[bytes]
@@ -110,20 +121,29 @@ class XAES256GCM:
             for count, each, vouched in zip(counts, data, associated, strict=True)
         ]
 
-    def decrypt_many(
-        self, nonces: Iterable[bytes], data: Iterable[bytes], associated: Iterable[bytes]
-    ) -> list[bytes | None]:
-        """Return what `decrypt` returns for each; quick for neighbours of one batch."""
-        opened: list[bytes | None] = []
-        known, decrypt = b"", None
-        for nonce, each, vouched in zip(nonces, data, associated, strict=True):
-            if decrypt is None or nonce[:_HALF] != known:
-                known, decrypt = nonce[:_HALF], self._gcm(self._derive(nonce)).decrypt
+    def decrypt_each(
+        self, pieces: Iterable[tuple[bytes, bytes]], associated: Iterable[bytes]
+    ) -> Iterator[bytes | None]:
+        """Yield what `decrypt` returns for each nonce and its data; quick for neighbours of one batch."""
+        half, aead = b"", None
+        for (nonce, data), vouched in zip(pieces, associated, strict=True):
+            if aead is None or nonce[:_HALF] != half:
+                # By the usual way, which remembers the key if this one opens.
+                yield self.decrypt(nonce, data, vouched)
+                half = nonce[:_HALF]
+                aead = self._recent.get(half)
+                continue
             try:
-                opened.append(decrypt(nonce[_HALF:], each, vouched))
+                body: bytes | None = aead.decrypt(nonce[_HALF:], data, vouched)
             except self._invalid:
-                opened.append(None)
-        return opened
+                body = None
+            yield body
+
+    def _remember(self, half: bytes, aead: AESGCM) -> None:
+        """Keep the derived key of a value that opened: what is read is mostly read again."""
+        if len(self._recent) >= _RECENT_AT_MOST:
+            self._recent.clear()
+        self._recent[half] = aead
 
     def _derive(self, nonce: bytes) -> bytes:
         if len(nonce) != NONCE_BYTES:

@@ -31,6 +31,7 @@ TIERS = {
     "envelope": 1,
     "envelope_header": 1,
     "errors": 1,
+    "inflating": 1,
     "keyring": 1,
     "keyring_format": 1,
     "namespace": 1,

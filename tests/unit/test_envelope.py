@@ -330,6 +330,45 @@ class TestMany:
             assert box.open_many(good, fields=fields, **elsewhere) == [None] * 4  # type: ignore[arg-type]
         assert box.open_many([], fields=[], **place) == []
 
+    @pytest.mark.parametrize("mode", ["seal", "sign"])
+    def test_a_page_of_names_is_what_each_is_alone(self, mode: Mode) -> None:
+        box = sealer(mode=mode)
+        names = [b"n", b"name", b"", b"n" * 300, b"other"]
+        page = box.seal_page(self.VALUES, "cache", names)
+        alone = [
+            box.seal(value, kind="cache", name=name) for value, name in zip(self.VALUES, names, strict=True)
+        ]
+        mixed = [page[0], *alone[1:3], box.seal(self.VALUES[3], kind="cache", name=names[3]), page[4]]
+        for lot in (page, alone, mixed):
+            opened = [box.open(blob, kind="cache", name=name) for blob, name in zip(lot, names, strict=True)]
+            assert tuple(opened) == self.VALUES
+            assert tuple(box.open_page(lot, "cache", names)) == self.VALUES
+        assert list(box.open_page(page, "kv", names)) == [None] * 5
+        assert list(box.open_page(page[::-1], "cache", names)) == [None, None, self.VALUES[2], None, None]
+        assert list(box.open_page([], "cache", [])) == [] == box.seal_page([], "cache", [])
+        # One that has flags: it has to be looked at, and none of the others suffers.
+        expiring = box.seal(b"v", kind="cache", name=b"name", expires=NOW + 60)
+        opened_page = list(box.open_page([page[0], expiring, b"junk", b"", page[4]], "cache", names))
+        assert opened_page == [self.VALUES[0], None, None, None, self.VALUES[4]]
+
+    @pytest.mark.parametrize("mode", ["seal", "sign"])
+    def test_a_page_refuses_what_one_refuses(self, mode: Mode) -> None:
+        box = sealer(mode=mode, largest_bytes=100)
+        for wrong in (b"x" * 101, "text"):
+            with pytest.raises(SealError):
+                box.seal_page([b"v", wrong], "cache", [b"a", b"b"])  # type: ignore[list-item]
+            with pytest.raises(SealError):
+                box.seal_usual(wrong, "cache", b"a")  # type: ignore[arg-type]
+        page = box.seal_page([b"v", bytearray(b"w")], "cache", [b"a", b"b"])  # type: ignore[list-item]
+        # A header that was not met before is looked at first.
+        assert list(box.open_page(page, "cache", [b"a", b"b"])) == [None, None]
+        assert box.open(page[0], kind="cache", name=b"a") == b"v"
+        assert list(box.open_page(page, "cache", [b"a", b"b"])) == [b"v", b"w"]
+        with pytest.raises(ConfigurationError):
+            box.seal_page([b"v"], "nothing", [b"a"])  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError):
+            box.seal_page([b"v"], "cache", ["a"])  # type: ignore[list-item]
+
     def test_what_expires_is_left_to_the_usual_way(self) -> None:
         box = sealer()
         blob = box.seal(b"v", kind="queue", name=b"n", expires=NOW + 60)

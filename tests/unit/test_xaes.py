@@ -138,3 +138,51 @@ def test_threads_may_share_it() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+class TestRecentKeys:
+    """Derived keys are kept for what is read again, and nobody else may have them kept."""
+
+    def test_strangers_fill_nothing(self) -> None:
+        aead = XAES256GCM(b"k" * 32)
+        sealed = aead.encrypt(NONCE, b"v", b"")
+        for number in range(100):
+            assert aead.decrypt(number.to_bytes(24, "big"), sealed, b"") is None
+        assert len(aead._recent) == 0
+        assert aead.decrypt(NONCE, sealed, b"") == b"v"
+        # Under a key that is kept, and so without deriving it.
+        assert aead.decrypt(NONCE, sealed[:-1] + bytes([sealed[-1] ^ 1]), b"") is None
+        assert aead.decrypt(NONCE[:-1] + b"-", sealed, b"") is None
+        assert aead.decrypt(NONCE, sealed, b"x") is None
+        assert len(aead._recent) == 1
+
+    def test_it_is_bounded(self) -> None:
+        aead = XAES256GCM(b"k" * 32)
+        for number in range(2000):
+            nonce = number.to_bytes(24, "little")
+            assert aead.decrypt(nonce, aead.encrypt(nonce, b"%d" % number, b""), b"") == b"%d" % number
+            assert len(aead._recent) <= 512
+        with pytest.raises(ConfigurationError):
+            aead.decrypt(NONCE[:-1], b"", b"")
+
+    def test_threads_share_a_key(self) -> None:
+        aead = XAES256GCM(b"k" * 32)
+        values = [bytes([number]) * 40_000 for number in range(8)]
+        sealed = [
+            aead.encrypt(NONCE[:12] + bytes([number]) * 12, value, b"") for number, value in enumerate(values)
+        ]
+        wrong: list[int] = []
+
+        def read(number: int) -> None:
+            nonce = NONCE[:12] + bytes([number]) * 12
+            for _ in range(300):
+                if aead.decrypt(nonce, sealed[number], b"") != values[number]:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert len(aead._recent) == 1

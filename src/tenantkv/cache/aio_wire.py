@@ -74,7 +74,7 @@ class AsyncWire:
         """See `Wire.is_clear`."""
         return not (self._owed.is_due or self.breaker.is_open or self._pool is None)
 
-    async def write(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def write(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """See `Wire.write`."""
         try:
             return await self._swap(commands)
@@ -105,7 +105,7 @@ class AsyncWire:
             return found
         return await adrive(self._swap, operation)
 
-    async def _swap(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def _swap(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return the raw replies of one round trip, within the time-out."""
         try:
             async with async_timeout(self._timeout):

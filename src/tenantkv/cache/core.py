@@ -133,6 +133,14 @@ class Core:
 
     # Values in
 
+    def moments(self, ttl: float | None, now: float) -> tuple[int, int]:
+        """Return what `lifetime` says from `now` on; quick for a TTL as it is given."""
+        settings = self.settings
+        if type(ttl) is float and 0 < ttl <= settings.longest_ttl and not (settings.jitter or settings.stale):
+            fresh_ms = int((now + ttl) * 1000)
+            return fresh_ms, fresh_ms
+        return self.lifetime(ttl).moments(now)
+
     def lifetime(self, ttl: float | None, stale: float | None = None) -> Lifetime:
         """Return how long an entry is to live: jittered, and no longer than the ceiling."""
         settings = self.settings

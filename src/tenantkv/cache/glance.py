@@ -14,7 +14,7 @@ from tenantkv.cache.sentinels import MISS
 from tenantkv.cache.values import decode_plain
 from tenantkv.errors import CodecError
 from tenantkv.ops.cache import PAGE, conclude
-from tenantkv.ops.cache_entry import Entry, read_plain
+from tenantkv.ops.cache_entry import Entry, read_plain_each
 from tenantkv.ops.effects import Operation
 
 
@@ -47,31 +47,33 @@ class Glance:
 
     def take(self, blobs: Sequence[bytes | None]) -> None:
         """Take the replies; count hits and misses."""
-        core, found, left = self._core, self.found, self.left
+        core, keys, found, left = self._core, self._keys, self.found, self.left
         shelf = core.shelf
         self._stamp = blobs[0]
         stamp = shelf.book.read(shelf.names.stamp, blobs[0]) or b""
         now_ms = int(core.clock() * 1000)
-        size = misses = 0
-        usual, vault = shelf.vault.opener, shelf.vault
+        size = 0
+        there: dict[bytes, Any] = keys
+        values = [blob for blob in blobs[1:] if blob is not None]
+        if len(values) < len(keys):
+            there = {name: keys[name] for name, blob in zip(keys, blobs[1:], strict=True) if blob is not None}
+        misses = len(keys) - len(there)
+        payloads = read_plain_each(shelf.vault.open_page(list(there), values), stamp, now_ms)
         # One by one until the value is there, as what lies in between may be large.
-        for (name, key), blob in zip(self._keys.items(), blobs[1:], strict=True):
-            body = None
-            if blob is not None:
-                body = usual(blob, "cache", name) or vault.open(name, blob)
-            if body is None or not stamp:
-                misses += 1
-                continue
-            plain = read_plain(body, stamp, now_ms)
-            if plain is None:
-                left[name] = blob
-                continue
-            try:
-                found[key] = decode_plain(plain[0])
-            except CodecError:
+        for (name, key), blob, payload in zip(there.items(), values, payloads, strict=True):
+            if payload is not None:
+                try:
+                    found[key] = decode_plain(payload)
+                except CodecError:
+                    pass
+                else:
+                    size += len(payload)
+                    continue
+            # The usual is done with; to find out what else it is, it is opened once more.
+            if shelf.vault.open(name, blob) is not None and stamp:
                 left[name] = blob
             else:
-                size += len(plain[0])
+                misses += 1
         core.count_hits(len(found), size)
         if misses:
             core.stats.count("misses", misses)

@@ -11,12 +11,11 @@ from typing import Any
 
 from tenantkv.cache.core import Core
 from tenantkv.cache.sentinels import MISS
-from tenantkv.commands.own_scripts import OwnWord
+from tenantkv.commands.own_batch import EntryBatch
 from tenantkv.ops.cache import PAGE
 from tenantkv.ops.cache_entry import FOREVER_MS, pack_plain
+from tenantkv.ops.cache_vault import Vault
 from tenantkv.secrets import Secret
-
-_SET, _MGET, _UNLINK = OwnWord(b"SET"), OwnWord(b"MGET"), OwnWord(b"UNLINK")
 
 
 class Parcel:
@@ -28,9 +27,7 @@ class Parcel:
 
     __slots__ = ("_core", "_names", "_size", "_stamp", "commands")
 
-    def __init__(
-        self, core: Core, names: list[bytes], commands: list[tuple[Any, ...]], stamp: bytes, size: int
-    ) -> None:
+    def __init__(self, core: Core, names: list[bytes], commands: EntryBatch, stamp: bytes, size: int) -> None:
         self.commands = commands
         self._core = core
         self._names = names
@@ -43,7 +40,7 @@ class Parcel:
         for reply in replies:
             if isinstance(reply, Exception):
                 return False
-        if core.shelf.book.read(core.shelf.names.stamp, replies[count][0]) != self._stamp:
+        if core.shelf.book.read(core.shelf.names.stamp, replies[count]) != self._stamp:
             # Somebody cleared the cache since.
             return False
         core.stats.wrote(count, self._size)
@@ -67,25 +64,30 @@ def parcel(core: Core, items: Mapping[Any, Any], ttl: float | None) -> Parcel | 
     stamp = shelf.book.settled(stamp_name, now)
     if stamp is None or core.near is not None or shelf.announces or not 0 < len(items) <= PAGE:
         return None
-    names: list[bytes] = []
-    commands: list[tuple[Any, ...]] = []
-    size, now_ms = 0, int(now * 1000)
-    lifetime = core.lifetime(ttl)
     is_jittered = len(items) > 1 and core.settings.jitter > 0
+    fresh_ms, until_ms = core.moments(ttl, now)
+    if until_ms == FOREVER_MS:
+        return None
+    names = core.entry_names(list(items))
+    bodies: list[bytes] = []
+    lives: list[int] = []
+    size, now_ms = 0, int(now * 1000)
     for key, value in items.items():
         if value is MISS or isinstance(value, Secret):
             return None
         if is_jittered:
-            lifetime = core.lifetime(ttl)
-        fresh_ms, until_ms = lifetime.moments(now)
-        if until_ms == FOREVER_MS:
-            return None
-        name = core.entry_name(key)
+            fresh_ms, until_ms = core.moments(ttl, now)
         payload = core.payload(key, value)
-        blob = shelf.vault.seal_plain(name, pack_plain(payload, stamp, fresh_ms, until_ms), len(payload))
-        names.append(name)
-        commands.append((_SET, name, blob, b"PX", max(1, until_ms - now_ms)))
+        bodies.append(pack_plain(payload, stamp, fresh_ms, until_ms))
+        lives.append(max(1, until_ms - now_ms))
         size += len(payload)
-    commands.append((_MGET, stamp_name))
-    commands.append((_UNLINK, *map(shelf.names.lease, names)))
-    return Parcel(core, names, commands, stamp, size)
+    entries = list(zip(names, _seal(shelf.vault, names, bodies), lives, strict=True))
+    batch = EntryBatch(entries, stamp_name, list(map(shelf.names.lease, names)))
+    return Parcel(core, names, batch, stamp, size)
+
+
+def _seal(vault: Vault, names: list[bytes], bodies: list[bytes]) -> list[bytes]:
+    """Return bodies in their envelopes: one by one where each may be compressed, or there is but one."""
+    if len(bodies) > 1 and not vault.compresses:
+        return vault.seal_page(names, bodies)
+    return [vault.seal_plain(name, body) for name, body in zip(names, bodies, strict=True)]

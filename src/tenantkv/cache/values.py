@@ -62,7 +62,10 @@ def decode(entry: Entry) -> Any:
 
 def decode_plain(payload: bytes) -> Any:
     """Return the value of a payload that came out of an envelope and is no negative entry's."""
-    if payload[:1] == _MSGPACK:
+    kind = payload[0]
+    if kind == codec.PICKLE:
+        return codec.load_authentic(payload[1:])
+    if kind == _MSGPACK[0]:
         return _unpack(payload[1:])
     return codec.decode(payload, is_authentic=True)
 

@@ -104,7 +104,7 @@ class Wire:
         """Whether `write` may be used: there is a pool, and nothing comes first."""
         return not (self._owed.is_due or self.breaker.is_open or self._pool is None)
 
-    def write(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    def write(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return the raw replies to commands of our own, errors among them: one round trip, the short way.
 
         They begin with an `OwnWord`, and are bytes and integers.

@@ -26,7 +26,7 @@ except ImportError:
 Encode = Callable[[Any], Any]
 
 # A word of more bytes goes to the socket by itself rather than being copied together with others.
-_COPY_LIMIT_BYTES = 65_536
+COPY_LIMIT_BYTES = 65_536
 
 
 class Packer:
@@ -91,13 +91,13 @@ class Packer:
                 value = value.encode()
             elif kind is not bytes:
                 value = self.to_bytes(value)
-            if len(value) <= _COPY_LIMIT_BYTES:
+            if len(value) <= COPY_LIMIT_BYTES:
                 return b"%b$%d\r\n%b\r\n" % (head, len(value), value)
             return [b"%b$%d\r\n" % (head, len(value)), value, b"\r\n"]
         if count == 5 and type(arguments[2]) is type(arguments[3]) is bytes and type(arguments[4]) is int:
             # As our own operations write a value that expires.
             value, word, number = arguments[2], arguments[3], b"%d" % arguments[4]
-            if len(value) + len(word) <= _COPY_LIMIT_BYTES:
+            if len(value) + len(word) <= COPY_LIMIT_BYTES:
                 return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
                     *(head, len(value), value, len(word), word, len(number), number),
                 )
@@ -168,7 +168,7 @@ class Packer:
 
 def pack_words(words: Sequence[bytes]) -> Any:
     """Return words as they are in RESP, as bytes or a list of pieces."""
-    if pack_command is not None and max(map(len, words)) <= _COPY_LIMIT_BYTES:
+    if pack_command is not None and max(map(len, words)) <= COPY_LIMIT_BYTES:
         return pack_command(tuple(words))
     return _bulk([b"*%d\r\n" % len(words)], words)
 
@@ -180,7 +180,7 @@ def _bulk(pieces: list[bytes], values: Sequence[bytes]) -> Any:
         length = len(value)
         size += length
         pieces += (b"$%d\r\n" % length, value, b"\r\n")
-    return b"".join(pieces) if size <= _COPY_LIMIT_BYTES else _chunks(pieces)
+    return b"".join(pieces) if size <= COPY_LIMIT_BYTES else _chunks(pieces)
 
 
 def _chunks(pieces: list[bytes]) -> list[bytes]:
@@ -188,7 +188,7 @@ def _chunks(pieces: list[bytes]) -> list[bytes]:
     chunks: list[bytes] = []
     small: list[bytes] = []
     for piece in pieces:
-        if len(piece) > _COPY_LIMIT_BYTES:
+        if len(piece) > COPY_LIMIT_BYTES:
             chunks += [b"".join(small), piece]
             small = []
         else:

@@ -204,3 +204,25 @@ def reading_class(
     glances = glances and rule.shape is None and not rule.session
     said |= {"opener": opener, "plain": False, "glanced": glances}
     return type("ReadingRule", (ReadingRule,), {**said, "rule": rule, "__slots__": ()})
+
+
+# Stands for a command that must not be sent again; its own rule would allow it without its options.
+_ONCE: dict[str, Rule] = {}
+
+
+def once(rule: Rule) -> Rule:
+    """Return `rule` as one that may not be repeated."""
+    if rule.opener is not None:
+        return OpeningRule(once(rule.rule), rule.opener)  # type: ignore[attr-defined]
+    known = _ONCE.get(rule.name)
+    if known is None:
+        known = Rule(
+            rule.name,
+            rule.policy,
+            names=rule.names,
+            flags="wc" if rule.creates else "w",
+            locate=rule.locate,
+            shape=rule.shape,
+        )
+        _ONCE[rule.name] = known
+    return known

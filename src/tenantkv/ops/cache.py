@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from tenantkv.ops import cache_stamps
@@ -163,7 +164,11 @@ def _has_its_tags(entry: Entry, known: dict[bytes, bytes | None]) -> bool:
 
 def seal(shelf: Shelf, draft: Draft, stamps: Sequence[bytes]) -> bytes:
     """Return a draft as what lies on the server."""
-    entry = Entry(
+    return shelf.vault.seal(draft.name, _entry(draft, stamps))
+
+
+def _entry(draft: Draft, stamps: Sequence[bytes]) -> Entry:
+    return Entry(
         draft.payload,
         stamp=stamps[0],
         tags=tuple(zip(draft.tags, stamps[1:], strict=True)),
@@ -173,7 +178,6 @@ def seal(shelf: Shelf, draft: Draft, stamps: Sequence[bytes]) -> bytes:
         is_negative=draft.is_negative,
         is_secret=draft.is_secret,
     )
-    return shelf.vault.seal(draft.name, entry)
 
 
 def write(shelf: Shelf, drafts: Sequence[Draft], now: float) -> Operation[list[bool]]:
@@ -200,7 +204,7 @@ def _write_page(shelf: Shelf, drafts: Sequence[Draft], now: float) -> Operation[
     for _ in range(3):
         replies = yield Batch(
             [
-                *(_set(draft, seal(shelf, draft, stamps), now) for draft in drafts),
+                *map(_set, drafts, _seal_page(shelf, drafts, stamps), repeat(now)),
                 ("MGET", *stamp_names),
                 *behind,
             ]
@@ -214,6 +218,14 @@ def _write_page(shelf: Shelf, drafts: Sequence[Draft], now: float) -> Operation[
         # Somebody cleared since: what was written a moment ago counts under no stamp.
         stamps = yield from cache_stamps.ensure(shelf.book, stamp_names)
     return [False] * len(drafts)
+
+
+def _seal_page(shelf: Shelf, drafts: Sequence[Draft], stamps: Sequence[bytes]) -> list[bytes]:
+    """Return drafts as what lies on the server, in less time if all are usual."""
+    if len(drafts) == 1 or shelf.vault.compresses or any(draft.is_secret for draft in drafts):
+        return [seal(shelf, draft, stamps) for draft in drafts]
+    bodies = [_entry(draft, stamps).pack() for draft in drafts]
+    return shelf.vault.seal_page([draft.name for draft in drafts], bodies)
 
 
 def _set(draft: Draft, blob: bytes, now: float) -> Sequence[Any]:

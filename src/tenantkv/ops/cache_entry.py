@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 FOREVER_MS = 2**63 - 1
@@ -33,7 +33,7 @@ _NEGATIVE, _SECRET = 1, 2
 _HEAD = struct.Struct(">BB16sqqIB")
 _TAG = struct.Struct(">H")
 _read_head = _HEAD.unpack_from
-_HEAD_BYTES = _HEAD.size
+HEAD_BYTES = _HEAD.size
 _NO_TAGS: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -103,7 +103,7 @@ def pack_plain(payload: bytes, stamp: bytes, fresh_ms: int, until_ms: int) -> by
 
 def unpack(body: bytes) -> Entry | None:
     """Return the entry in the body of an envelope that opened, or ``None`` if it is none of this format."""
-    if len(body) < _HEAD_BYTES:
+    if len(body) < HEAD_BYTES:
         return None
     number, flags, stamp, fresh, until, delta, count = _read_head(body)
     if number != _FORMAT:
@@ -120,7 +120,7 @@ def unpack(body: bytes) -> Entry | None:
         entry.payload = body[at:]
     else:
         entry.tags = _NO_TAGS
-        entry.payload = body[_HEAD_BYTES:]
+        entry.payload = body[HEAD_BYTES:]
     return entry
 
 
@@ -130,16 +130,27 @@ def read_plain(body: bytes, stamp: bytes, now_ms: int) -> tuple[bytes, int, int]
 
     ``None`` says only that `unpack` has to look: it is what a hit need not pay for.
     """
-    if len(body) > _HEAD_BYTES:
+    if len(body) > HEAD_BYTES:
         number, flags, own, fresh, _, delta, count = _read_head(body)
         if number == _FORMAT and own == stamp and now_ms < fresh and not flags and not count:
-            return body[_HEAD_BYTES:], fresh, delta
+            return body[HEAD_BYTES:], fresh, delta
     return None
+
+
+def read_plain_each(bodies: Iterable[bytes | None], stamp: bytes, now_ms: int) -> Iterator[bytes | None]:
+    """Yield the payload that `read_plain` finds in each, or ``None``."""
+    for body in bodies:
+        payload = None
+        if body is not None and len(body) > HEAD_BYTES:
+            number, flags, own, fresh, _, _, count = _read_head(body)
+            if number == _FORMAT and own == stamp and now_ms < fresh and not flags and not count:
+                payload = body[HEAD_BYTES:]
+        yield payload
 
 
 def _read_tags(body: bytes, count: int) -> tuple[tuple[tuple[bytes, bytes], ...], int]:
     tags: list[tuple[bytes, bytes]] = []
-    at = _HEAD_BYTES
+    at = HEAD_BYTES
     for _ in range(count):
         (length,) = _TAG.unpack_from(body, at)
         at += 2

@@ -6,12 +6,12 @@ seals shows nothing. In both, a `Secret` is sealed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from tenantkv.envelope_header import Kind
 from tenantkv.errors import OpenError
-from tenantkv.ops.cache_entry import Entry, unpack
+from tenantkv.ops.cache_entry import HEAD_BYTES, Entry, unpack
 from tenantkv.suites import CODES
 
 _SIGNED = bytes([CODES["sign"]])
@@ -24,8 +24,20 @@ class EntrySealer(Protocol):
         """Return a value in an envelope."""
         ...
 
+    def seal_usual(self, value: bytes, kind: Kind, name: bytes) -> bytes:
+        """Return a value in an envelope, not compressed."""
+        ...
+
+    def seal_page(self, values: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> list[bytes]:
+        """Return values in envelopes, not compressed."""
+        ...
+
     def open(self, blob: bytes, *, kind: Kind, name: bytes) -> bytes:
         """Return the value, or raise `OpenError`."""
+        ...
+
+    def open_page(self, blobs: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> Iterable[bytes | None]:
+        """Yield what `open_usual` returns for each."""
         ...
 
     def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
@@ -59,11 +71,22 @@ class Vault:
         """Whether every value is sealed."""
         return self._signer is None
 
-    def seal_plain(self, name: bytes, body: bytes, size: int) -> bytes:
-        """Return the body of an entry that is no `Secret` in its envelope; `size` is its payload's."""
+    def seal_page(self, names: Sequence[bytes], bodies: Sequence[bytes]) -> list[bytes]:
+        """Return the bodies of entries that are no `Secret` in their envelopes, not compressed."""
+        return (self._signer or self._sealer).seal_page(bodies, "cache", names)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether an entry may be compressed."""
+        return self._compress_from is not None
+
+    def seal_plain(self, name: bytes, body: bytes) -> bytes:
+        """Return the body of an entry that has no tags and is no `Secret` in its envelope."""
         least = self._compress_from
         way = self._signer or self._sealer
-        return way.seal(body, kind="cache", name=name, compress=least is not None and size >= least)
+        if least is None or len(body) - HEAD_BYTES < least:
+            return way.seal_usual(body, "cache", name)
+        return way.seal(body, kind="cache", name=name, compress=True)
 
     def seal(self, name: bytes, entry: Entry) -> bytes:
         """Return an entry in its envelope, bound to the name of its key."""
@@ -90,6 +113,10 @@ class Vault:
     def opener(self) -> Callable[[bytes, Kind, bytes], bytes | None]:
         """What opens a usual entry of kind ``cache``, and gives ``None`` where `open` has to look."""
         return (self._signer or self._sealer).open_usual
+
+    def open_page(self, names: Sequence[bytes], blobs: Sequence[bytes]) -> Iterable[bytes | None]:
+        """Yield what `opener` gives for each, when it is asked for: what lies behind may be large."""
+        return (self._signer or self._sealer).open_page(blobs, "cache", names)
 
     def read(self, body: bytes | None) -> Entry | None:
         """Return the entry in a body that opened, or ``None``."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tenantkv.commands.globs import glob_regex
 from tenantkv.secrets import shapes
+from tenantkv.secrets.dull import is_dull
 from tenantkv.secrets.fields import RULES, find_field, whole_value
 from tenantkv.secrets.formats import find_format, mask_of
 from tenantkv.secrets.formats_table import FORMATS, MARKS, OTHERS
@@ -25,6 +26,9 @@ _SHORTEST = 6
 # A key's own name says something about a value that is one string, not about a document.
 _LONGEST_NAMED = 640
 _SHORTEST_FORMAT = 20
+
+# A run that is not in most values.
+_SHORTEST_RUN = 12
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -89,13 +93,17 @@ class Detector:
         True
     """
 
-    __slots__ = ("_allow", "_own")
+    __slots__ = ("_allow", "_own", "_own_in_pieces", "_run")
 
     def __init__(self, *, allow: Sequence[Allowance] = (), own: Iterable[bytes] = ()) -> None:
         self._allow = tuple((glob_regex(entry.name.encode()), entry.rule) for entry in allow)
         self._own = tuple(own)
         if any(len(secret) < 16 for secret in self._own):
             raise ValueError("own secrets have at least 16 bytes")
+        # Where no run of a value is as long as the longest of a secret, that secret is not in it.
+        runs = {secret: max(map(len, mask_of(secret).split()), default=0) for secret in self._own}
+        self._own_in_pieces = tuple(secret for secret, run in runs.items() if run < _SHORTEST_RUN)
+        self._run = mask_of(b"x") * min((run for run in runs.values() if run >= _SHORTEST_RUN), default=1)
 
     def __repr__(self) -> str:
         return f"Detector(allow={len(self._allow)}, own={len(self._own)})"
@@ -115,18 +123,23 @@ class Detector:
             value = _as_bytes(value)
         if (len(value) < _SHORTEST or value.isdigit()) and len(field) < _SHORTEST_FORMAT:
             return None
-        if self._own and (own := self.find_own(value)):
+        mask = mask_of(value) if len(value) <= MAX_SCANNED_BYTES else None
+        if self._own and (own := self._find_own(value, mask)):
             return own
-        found = _find(value, name, field, _NOTHING)
+        found = _find(value, name, field, _NOTHING, mask)
         if found is None or not self._allow:
             return found
         return self._without_allowed(found, value, name, field)
 
     def find_own(self, value: Scannable) -> Finding | None:
         """Return a finding if a value holds this namespace's own prefix or key material."""
-        if type(value) is not bytes:
-            value = _as_bytes(value)
-        for secret in self._own:
+        return self._find_own(value if type(value) is bytes else _as_bytes(value), None)
+
+    def _find_own(self, value: bytes, mask: bytes | None) -> Finding | None:
+        own = self._own
+        if mask is not None and self._run not in mask:
+            own = self._own_in_pieces
+        for secret in own:
             if secret in value:
                 return Finding("own-keyring", 1, value.find(secret))
         return None
@@ -140,7 +153,8 @@ class Detector:
             return None
         if found is None or found.rule not in allowed:
             return found
-        return _find(value, name, field, frozenset(allowed))
+        mask = mask_of(value) if len(value) <= MAX_SCANNED_BYTES else None
+        return _find(value, name, field, frozenset(allowed), mask)
 
 
 def _as_bytes(value: Scannable) -> bytes:
@@ -149,25 +163,29 @@ def _as_bytes(value: Scannable) -> bytes:
     return b"" if isinstance(value, (int, float)) else bytes(value)
 
 
-def _find(value: bytes, name: bytes, field: bytes, skip: frozenset[str]) -> Finding | None:
+def _find(
+    value: bytes, name: bytes, field: bytes, skip: frozenset[str], mask: bytes | None
+) -> Finding | None:
     if len(field) >= _SHORTEST_FORMAT:
         part = field[:MAX_SCANNED_BYTES]
         if known := find_format(part, part.lower(), mask_of(part), skip=skip):
             return Finding(known[0], 1, known[1], is_field=True)
-    if len(value) <= MAX_SCANNED_BYTES:
-        found = _find_in(value, 0, skip)
+    if mask is not None:
+        found = _find_in(value, 0, skip, mask)
     else:
-        head = MAX_SCANNED_BYTES - TAIL_BYTES
-        found = _find_in(value[:head], 0, skip) or _find_in(
-            value[-TAIL_BYTES:], len(value) - TAIL_BYTES, skip
+        head, tail = value[: MAX_SCANNED_BYTES - TAIL_BYTES], value[-TAIL_BYTES:]
+        found = _find_in(head, 0, skip, mask_of(head)) or _find_in(
+            tail, len(value) - TAIL_BYTES, skip, mask_of(tail)
         )
     if found is None and len(value) <= _LONGEST_NAMED and (name or field):
         return _find_by_name(value, name, field, skip)
     return found
 
 
-def _find_in(data: bytes, offset: int, skip: frozenset[str]) -> Finding | None:
-    lowered, mask = data.lower(), mask_of(data)
+def _find_in(data: bytes, offset: int, skip: frozenset[str], mask: bytes) -> Finding | None:
+    lowered = data.lower()
+    if is_dull(data, lowered, mask):
+        return None
     if known := find_format(data, lowered, mask, skip=skip):
         return Finding(known[0], 1, offset + known[1])
     if named := find_field(data, lowered, mask, skip=skip):

@@ -19,13 +19,13 @@ RULES = {WEAK: "named-token", STRONG: "named-secret", PASSWORD: "named-password"
 _STEMS = (b"pass", b"pwd", b"secret", b"token", b"cred", b"authorization", b'auth"', b"cookie", b"sess")
 # On little, one expression is faster; it looks for the rarer letters of the same stems.
 # It must begin with letters, not look-behinds, or the search tries it at every byte.
-_ANY_STEM = re.compile(
+ANY_STEM = re.compile(
     rb"""k(?:ey(?![a-z_-])(?<=[a-z_-]key)|en(?<=token)|ie(?<=cookie))|cre(?:d|t(?<=secret))|"""
     rb"""ss(?<=pass|sess)|wd(?<=pwd)|zation(?<=authorization)|uth"(?<=auth")"""
 )
 # "key", "keys", "keyword" and "monkeys" are everywhere and name nothing: a secret key is some kind of key.
 _KEY = re.compile(rb"key(?![a-z_-])(?<=[a-z_-]key)")
-_FEW_BYTES = 600
+FEW_BYTES = 600
 # End the search on hostile input: how many names with a stem are judged for each stem, and for how many
 # of a whole value's names it is looked what they hold. Ordinary values of 64 KB have a few hundred.
 _MOST_NAMES = 2000
@@ -65,7 +65,7 @@ def find_field(
     if is_old_pickle(data) and (found := _find_in_old_pickle(data, skip)):
         return found
     judged = [0]
-    if len(data) > _FEW_BYTES:
+    if len(data) > FEW_BYTES:
         for stem in _STEMS:
             position, left = lowered.find(stem), _MOST_NAMES
             while position >= 0 and left and judged[0] < _MOST_VALUES:
@@ -75,7 +75,7 @@ def find_field(
                 position = lowered.find(stem, position + len(stem))
         if b"key" not in lowered:
             return None
-    pattern = _KEY if len(data) > _FEW_BYTES else _ANY_STEM
+    pattern = _KEY if len(data) > FEW_BYTES else ANY_STEM
     for match, _ in zip(pattern.finditer(lowered), range(_MOST_NAMES), strict=False):
         found = _field_at(data, mask, match.start(), skip, judged)
         if found or judged[0] >= _MOST_VALUES:

@@ -57,6 +57,11 @@ _BEARER = re.compile(rb"[A-Za-z0-9._~+/%-]{16,512}")
 _BASIC = re.compile(rb"[A-Za-z0-9+/]{6,512}={0,2}")
 
 
+def has_format_run(data: bytes, mask: bytes) -> bool:
+    """Say whether a run of `data` is, or ends, a known format."""
+    return _RUN in mask and _find_run(data, mask, frozenset()) is not None
+
+
 def mask_of(data: bytes) -> bytes:
     """Return `data` with every byte that may stand in a token as ``x`` and every other as a space."""
     return data.translate(_MASK)

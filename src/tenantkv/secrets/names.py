@@ -139,7 +139,7 @@ def classify_path(name: bytes) -> int:
 _SAYING = re.compile(
     rb"pass|pwd|pw|senha|kennwort|contrasena|secret|cred|authoriz|key|auth|cookie|sess|sid|otp|jwt|psk|token"
 )
-_HINTS = re.compile(rb"conf|env|setting|login|vault|sign|hmac|salt|seed|cert")
+_HINTS = re.compile(rb"conf|env|setting|login|vault|sign|hmac|salt|seed|cert|" + _SAYING.pattern)
 
 
 def may_say(name: bytes) -> bool:
@@ -149,5 +149,4 @@ def may_say(name: bytes) -> bool:
 
 def has_hint(name: bytes) -> bool:
     """Tell whether a name makes a random-looking value suspicious, though it names no secret."""
-    lowered = name.lower()
-    return _HINTS.search(lowered, 0, 256) is not None or _SAYING.search(lowered, 0, 256) is not None
+    return _HINTS.search(name.lower(), 0, 256) is not None

@@ -8,8 +8,8 @@ import weakref
 from typing import Any
 
 import redis
-from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.blocking import blocking_time
@@ -141,8 +141,7 @@ class NamespacedMixin(Speaking):
             session.settle_error(error)
             raise
         except _LOST as error:
-            if session.lost_unrepeatable and not isinstance(error, BusyLoadingError):
-                mark_unrepeatable(error)
+            session.lost(error)
             raise
         if plain:
             session.pending.popleft()
@@ -150,6 +149,38 @@ class NamespacedMixin(Speaking):
         if isinstance(reply, Handled):
             return reply.result
         return session.settle(reply, decode=not disable_decoding)
+
+    def read_replies(self, count: int) -> list[Any]:
+        """Return the raw replies to `count` commands of our own, errors among them."""
+        replies: list[Any] = []
+        while len(replies) < count:
+            try:
+                replies.append(self.read_response(disable_decoding=True))
+            except ResponseError as error:
+                replies.append(error)
+            if self._lean is not None and self.session.transaction is None:
+                self._read_arrived(self._lean[0].gets, replies, count)
+        return replies
+
+    def _read_arrived(self, gets: Any, replies: list[Any], count: int) -> None:
+        """Take the replies that came together with the one before, until there are `count`."""
+        session = self.session
+        pending = session.pending
+        while len(replies) < count and pending[0].plain:
+            reply = gets(False)
+            if reply is NOT_ENOUGH_DATA:
+                return
+            if type(reply) is PUSH_TYPE:
+                self._parser.handle_push_response(reply)  # type: ignore[attr-defined]
+                continue
+            if isinstance(reply, ResponseError):
+                session.settle_error(reply)
+            elif isinstance(reply, Exception):
+                self.disconnect()
+                raise session.lost(reply)
+            else:
+                pending.popleft()
+            replies.append(reply)
 
     def can_read(self, timeout: float | None = 0) -> bool:
         """Whether there is something to read, or comes within ``timeout`` seconds (``None``: at any time)."""

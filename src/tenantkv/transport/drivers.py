@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tenantkv.commands.own_scripts import OwnCommand, OwnWord
 from tenantkv.ops.effects import Batch, Call, Command, Effect, Operation, Sleep
+from tenantkv.transport.redis_py import connection_of
 
 Result = TypeVar("Result")
 Words = tuple[Any, ...]
@@ -111,7 +112,7 @@ def _perform(swap: Callable[[list[Words]], list[Any]], effect: Effect) -> Any:
     return _outcome(effect, replies)
 
 
-def exchange(pool: Any, commands: list[Words]) -> list[Any]:
+def exchange(pool: Any, commands: Sequence[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = pool.get_connection()
     try:
@@ -129,7 +130,7 @@ def exchange(pool: Any, commands: list[Words]) -> list[Any]:
         pool.release(connection)
 
 
-def exchange_on(connection: Any, commands: list[Words]) -> list[Any]:
+def exchange_on(connection: Any, commands: Sequence[Words]) -> list[Any]:
     """Return what `exchange` does, on a connection that the caller has; nothing is sent twice."""
     if len(commands) == 1:
         # As the client sends one: a blocking one may take its time, a replica's refusal is repeated.
@@ -141,13 +142,8 @@ def exchange_on(connection: Any, commands: list[Words]) -> list[Any]:
         except ResponseError as error:
             return [error]
     connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            replies.append(error)
-    return replies
+    found: list[Any] = connection_of(connection).read_replies(len(commands))
+    return found
 
 
 async def arun(pool: Any, operation: Operation[Result]) -> Result:
@@ -191,7 +187,7 @@ async def _aperform(swap: Callable[[list[Words]], Awaitable[list[Any]]], effect:
     return _outcome(effect, replies)
 
 
-async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:
+async def aexchange(pool: Any, commands: Sequence[Words]) -> list[Any]:
     """Return the raw replies of commands, errors among them, in one round trip."""
     connection = await pool.get_connection()
     try:
@@ -209,7 +205,7 @@ async def aexchange(pool: Any, commands: list[Words]) -> list[Any]:
         await pool.release(connection)
 
 
-async def aexchange_on(connection: Any, commands: list[Words]) -> list[Any]:
+async def aexchange_on(connection: Any, commands: Sequence[Words]) -> list[Any]:
     """Return what `aexchange` does, on a connection that the caller has; nothing is sent twice."""
     if len(commands) == 1:
         await connection.send_command(*commands[0])
@@ -220,10 +216,5 @@ async def aexchange_on(connection: Any, commands: list[Words]) -> list[Any]:
         except ResponseError as error:
             return [error]
     await connection.send_packed_command(connection.pack_commands(commands))
-    replies: list[Any] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            replies.append(error)
-    return replies
+    found: list[Any] = await connection.read_replies(len(commands))
+    return found

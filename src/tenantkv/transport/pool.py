@@ -19,7 +19,13 @@ from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
 from tenantkv.transport.connection import NamespacedConnection
-from tenantkv.transport.redis_py import CHECKOUT, LEAN, no_maintenance_notifications, observability_on
+from tenantkv.transport.redis_py import (
+    CHECKOUT,
+    LEAN,
+    connection_of,
+    no_maintenance_notifications,
+    observability_on,
+)
 from tenantkv.transport.registrars import include, registrar_for
 from tenantkv.transport.speaking import LentPool
 
@@ -202,11 +208,6 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             f"<{type(self).__module__}.{type(self).__name__}({self.connection_class.__name__}, "
             f"{self.connection_kwargs.get('namespace')!r})>"
         )
-
-
-def connection_of(connection: Any) -> Any:
-    """Return the namespaced connection behind redis-py's caching proxy, if there is one in front."""
-    return getattr(connection, "_conn", connection)
 
 
 class PoolView(LentPool, redis.ConnectionPool):

@@ -230,3 +230,8 @@ def has_ended(connection: Any) -> bool:
     """Whether the server has closed an asyncio connection."""
     reader, writer = connection._reader, connection._writer
     return reader is not None and (reader.at_eof() or writer.transport.is_closing())
+
+
+def connection_of(connection: Any) -> Any:
+    """Return the namespaced connection behind redis-py's caching proxy, if there is one in front."""
+    return getattr(connection, "_conn", connection)

@@ -16,13 +16,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from redis.exceptions import BusyLoadingError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
 
 from tenantkv.commands.channels import shape_push
 from tenantkv.commands.own_scripts import is_quick
 from tenantkv.commands.packing import Packer
-from tenantkv.commands.rule import OpeningRule, Rule
+from tenantkv.commands.rule import Rule, once
 from tenantkv.errors import ForbiddenCommandError, MalformedCommandError, OpenError, RefusedError
 from tenantkv.namespace import Namespace
 from tenantkv.ops.registry import Registrar
@@ -46,9 +46,6 @@ _PUSHES = frozenset(
 
 # What envelopes begin with: `envelope_header.MAGIC`, which most processes need not import.
 _MAGIC = b"\xc1"
-
-# Stands for a command that must not be sent again; its own rule would allow it without its options.
-_ONCE: dict[str, Rule] = {}
 
 
 class Packed(list[Any]):
@@ -122,7 +119,7 @@ class Session:
         except RefusedError as error:
             raise as_response(error) from None
         if rule.conditional and len(arguments) > 3 and not rule.may_repeat(arguments):
-            rule = _once(rule)
+            rule = once(rule)
         return packed, rule
 
     def _check_session(self, rule: Rule, arguments: Sequence[Any]) -> None:
@@ -224,6 +221,12 @@ class Session:
                 self.subscribed = True
             else:
                 self.pending.append(rule)
+
+    def lost(self, error: Exception) -> Exception:
+        """Return the error of a connection that was lost, marked if what was asked may not be repeated."""
+        if self.lost_unrepeatable and not isinstance(error, BusyLoadingError):
+            mark_unrepeatable(error)
+        return error
 
     def reset(self) -> None:
         """Forget the conversation, as the connection is gone."""
@@ -379,21 +382,3 @@ def packer_of(encoder: Any) -> Packer:
 def without_secrets(arguments: Sequence[Any]) -> Sequence[Any]:
     """Return a command with nothing in the place of each `Secret`, to find its names."""
     return ["" if type(part) is Secret else part for part in arguments]
-
-
-def _once(rule: Rule) -> Rule:
-    """Return `rule` as one that may not be repeated."""
-    if rule.opener is not None:
-        return OpeningRule(_once(rule.rule), rule.opener)  # type: ignore[attr-defined]
-    known = _ONCE.get(rule.name)
-    if known is None:
-        known = Rule(
-            rule.name,
-            rule.policy,
-            names=rule.names,
-            flags="wc" if rule.creates else "w",
-            locate=rule.locate,
-            shape=rule.shape,
-        )
-        _ONCE[rule.name] = known
-    return known

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
+from tenantkv.commands.own_batch import EntryBatch
 from tenantkv.errors import ConfigurationError
 from tenantkv.namespace import Namespace
 from tenantkv.protection import Protection
@@ -41,7 +42,10 @@ class Speaking:
 
     def pack_commands(self, commands: Iterable[Any]) -> Packed:
         """Return commands as bytes for `send_packed_command`; all of them, or none."""
-        return self.session.pack_all(commands)
+        session = self.session
+        if type(commands) is EntryBatch and session.namespace is not None and session.registrar is None:
+            return Packed(commands.pack(session.namespace.wire_prefix), commands.rules)
+        return session.pack_all(commands)
 
     def repr_pieces(self) -> list[tuple[str, Any]]:
         """What the repr shows: never the prefix."""

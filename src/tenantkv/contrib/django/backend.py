@@ -49,7 +49,8 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
                 values = cache.get_many(names)
             except RedisError as error:
                 values = self._missed(error, {})
-            found |= {names[name]: value for name, value in values.items()}
+            mine = {names[name]: value for name, value in values.items()}
+            found = {**found, **mine} if found else mine
         return found
 
     def has_key(self, key: Any, version: int | None = None, client: Any = None) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
-from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func
 from django.utils.module_loading import import_string
 
 from tenantkv.cache import Cache, Miss
@@ -62,18 +62,28 @@ class Ground(BaseCache):
     def _keys(self, keys: Iterable[Any], version: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keys by their made ones: those of sessions last, and by themselves."""
         given = list(keys)
-        made: list[Any] = [self.make_key(key, version=version) for key in given]
+        is_text = _TEXT.issuperset(map(type, given))
+        made = self._make_keys(given, version, is_text=is_text)
         if not self._is_stock_check or not _are_harmless(made):
             for name in made:
                 self.validate_key(name)
             made = list(map(str, made))
         names: dict[str, Any] = dict(zip(made, given, strict=True))
+        if is_text and SESSIONS not in "\0".join(given):
+            return names, {}
         of_sessions: dict[str, Any] = {
             name: key for name, key in names.items() if type(key) is str and key.startswith(SESSIONS)
         }
         if of_sessions:
             names = {name: key for name, key in names.items() if name not in of_sessions}
         return names, of_sessions
+
+    def _make_keys(self, keys: list[Any], version: int | None, *, is_text: bool) -> list[Any]:
+        """Return keys with prefix and version; all at once where Django's own function makes them of text."""
+        if is_text and self.key_func is default_key_func and type(self).make_key is BaseCache.make_key:
+            head = default_key_func("", self.key_prefix, self.version if version is None else version)
+            return [head + key for key in keys]
+        return [self.make_key(key, version=version) for key in keys]
 
     def _cache(self, key: Any) -> Cache:
         """Return the cache that a key of the caller's belongs to."""
