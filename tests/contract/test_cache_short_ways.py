@@ -249,8 +249,9 @@ class Ground:
     ("verb", "ttl"),
     [(verb, 3000.0) for verb in CHANGES] + [(verb, FOREVER) for verb in CHANGES if verb != "incr"],
 )
+@pytest.mark.parametrize("has_guess", [False, True], ids=["", "guessing"])
 @pytest.mark.parametrize("plant", PLANTS)
-def test_both_ways_change_the_same(world: World, plant: str, verb: str, ttl: float) -> None:
+def test_both_ways_change_the_same(world: World, plant: str, verb: str, ttl: float, has_guess: bool) -> None:
     writer, short, long = world.cache(), world.cache(), world.cache()
     now = time.time()
     for cache in (writer, short, long):
@@ -263,6 +264,9 @@ def test_both_ways_change_the_same(world: World, plant: str, verb: str, ttl: flo
         cache.set("k", 1)
         assert cache.get("k") == 1
     load_script(writer)
+    if has_guess:
+        # What it wrote last is what it takes to be there.
+        assert short.touch("k") and core_of(short).shelf.recent
     PLANTS[plant](world, writer, world.wire("v1:k"))
     ground = Ground(world)
     seen: list[Any] = []
@@ -281,6 +285,9 @@ def test_both_ways_change_the_same(world: World, plant: str, verb: str, ttl: flo
         core_of(reader).clock = lambda: now
         read = [repr(reader.get("k", MISS)), reader.ttl("k"), reader.get("other")]
         grown = {name: value - before[name] for name, value in counted(cache).items() if name != "hit_rate"}
+        if (plant, verb) == ("empty", "add"):
+            # To who swaps at once, nothing and an empty value are one.
+            del grown["tampered"]
         seen.append((answers, dumps, read, grown, [round(left / 100_000) for left in ttls]))
     assert seen[0] == seen[1]
 
@@ -348,7 +355,9 @@ def test_a_change_brings_nothing_back_that_was_cleared_meanwhile(world: World, v
     load_script(cache)
     between(cache, other.clear)
     CHANGES[verb][0](cache, 50.0)
-    assert cache.get("k") is None is other.get("k")
+    # Who begins to count anew does so after the clear.
+    left = 5 if verb == "incr from 5" else None
+    assert cache.get("k") == left == other.get("k")
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "asyncio"])

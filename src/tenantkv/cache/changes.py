@@ -22,11 +22,13 @@ class Change(NamedTuple):
         make: gets the entry that counts, or ``None``; gives what to write, or ``None`` for nothing. It is
             called again if somebody else was quicker.
         tags: which the entry is likely to have.
+        is_new: whether there is mostly no entry.
     """
 
     name: bytes
     make: Callable[[Entry | None], Draft | None]
     tags: tuple[bytes, ...] = ()
+    is_new: bool = False
 
 
 def addition(
@@ -50,7 +52,7 @@ def addition(
     def make(entry: Entry | None) -> Draft | None:
         return None if entry is not None and core.is_fresh(entry) else draft
 
-    return Change(name, make, wanted)
+    return Change(name, make, wanted, is_new=True)
 
 
 def renewal(core: Core, key: Key, ttl: float | None, version: Version) -> Change:

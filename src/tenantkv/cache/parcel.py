@@ -61,14 +61,14 @@ def parcel(core: Core, items: Mapping[Any, Any], ttl: float | None) -> Parcel | 
     """
     shelf, now = core.shelf, core.clock()
     stamp_name = shelf.names.stamp
-    stamp = shelf.book.settled(stamp_name, now)
-    if stamp is None or core.near is not None or shelf.announces or not 0 < len(items) <= PAGE:
+    settled = shelf.book.settled(stamp_name, now)
+    if settled is None or core.near is not None or shelf.announces or not 0 < len(items) <= PAGE:
         return None
     is_jittered = len(items) > 1 and core.settings.jitter > 0
     fresh_ms, until_ms = core.moments(ttl, now)
     if until_ms == FOREVER_MS:
         return None
-    names = core.entry_names(list(items))
+    names, stamp = core.entry_names(list(items)), settled[1]
     bodies: list[bytes] = []
     lives: list[int] = []
     size, now_ms = 0, int(now * 1000)

@@ -1,13 +1,16 @@
 """The short way of `add`, `touch` and `incr`: entries without tags, under the stamp that this process knows.
 
-One read and one swap, as `ops.cache.amend` does them; only its effects and their driver are left out.
+One read and one swap, as `ops.cache.amend` does them; only its effects and their driver are left out. Where
+this process believes that it knows what is there (nothing, or what it wrote last), it swaps at once: a swap
+that fails says what is there, so a wrong guess costs no more than the read.
+
 Whatever is unusual, and whoever was not the quickest, takes the long way, as if this had not been tried:
 so nothing is counted here before that is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from typing import Any
 
 from tenantkv.cache.aio_wire import AsyncWire
@@ -19,54 +22,76 @@ from tenantkv.cache.wire import MGET, OUTAGE, Wire
 from tenantkv.ops import cache as ops
 from tenantkv.ops.cache_entry import server_ttl_ms, unpack
 
+_REMEMBERED_AT_MOST = 1000
+_LARGEST_REMEMBERED = 1024
+
+# Gets the replies of the commands that it yields; gives whether the change was made, or `LOOK`.
+Trips = Generator[list[Any], list[Any], Any]
+
 
 class Swap:
     """A change of an entry in the short way.
 
-    Attributes:
-        read: the command that reads the cache's stamp and the entry.
-
     Args:
         core: the cache.
         change: of one of its entries.
+        settled: the cache's stamp in its envelope, and as it is, as far as this process knows.
     """
 
-    __slots__ = ("_change", "_core", "read")
+    __slots__ = ("_change", "_core", "_settled")
 
-    def __init__(self, core: Core, change: Change) -> None:
+    def __init__(self, core: Core, change: Change, settled: tuple[bytes, bytes]) -> None:
         self._core = core
         self._change = change
-        self.read = (MGET, core.shelf.names.stamp, change.name)
+        self._settled = settled
 
-    def take(self, blobs: Sequence[bytes | None]) -> Any:
-        """Return the command that swaps the entry; ``None`` for no change, `LOOK` for the long way."""
-        core, change = self._core, self._change
-        shelf, blob, entry = core.shelf, blobs[1], None
-        stamp = shelf.book.recall(shelf.names.stamp, blobs[0])
-        if stamp is None:
-            return LOOK
-        if blob is not None:
-            body = shelf.vault.opener(blob, "cache", change.name)
-            entry = None if body is None else unpack(body)
-            if entry is None or entry.tags:
+    def trips(self) -> Trips:
+        """Yield what to send, for a round trip each: one if the guess is right, else two."""
+        core, change, shelf = self._core, self._change, self._core.shelf
+        own, stamp = self._settled
+        blob: Any = None if change.is_new else shelf.recent.get(change.name, LOOK)
+        is_guess = blob is not LOOK
+        if not is_guess:
+            (blobs,) = yield [(MGET, shelf.names.stamp, change.name)]
+            if isinstance(blobs, Exception) or blobs[0] != own:
                 return LOOK
-            if entry.stamp != stamp or int(core.clock() * 1000) >= entry.until_ms:
-                entry = None
-        draft = change.make(entry)
-        if draft is None:
-            return None
-        ttl = server_ttl_ms(draft.until_ms, core.clock())
-        if ttl is None:
-            # For ever, and so must the stamp be.
-            return LOOK
-        return ops.swap(shelf, draft, (stamp,), blob, ttl).by_digest
+            blob = blobs[1]
+        while True:
+            entry = self._entry(blob)
+            draft = None if entry is LOOK else change.make(entry)
+            if draft is None:
+                return LOOK if entry is LOOK or is_guess else False
+            ttl = server_ttl_ms(draft.until_ms, core.clock())
+            if ttl is None:
+                # For ever, and so must the stamp be.
+                return LOOK
+            new = ops.seal(shelf, draft, (stamp,))
+            (reply,) = yield [ops.swap(shelf, change.name, new, blob, ttl, under=own).by_digest]
+            if reply == 1:
+                self._remember(new)
+                core.stats.count("written")
+                return True
+            if not is_guess or not (reply is None or type(reply) is bytes):
+                return LOOK
+            blob, is_guess = reply, False
 
-    def is_done(self, reply: Any) -> bool:
-        """Say whether that replaced what was read; count."""
-        if reply != 1:
-            return False
-        self._core.stats.count("written")
-        return True
+    def _entry(self, blob: bytes | None) -> Any:
+        """Return the entry that counts in what lies there, or ``None``; `LOOK` for what is unusual."""
+        if blob is None:
+            return None
+        body = self._core.shelf.vault.opener(blob, "cache", self._change.name)
+        entry = None if body is None else unpack(body)
+        if entry is None or entry.tags:
+            return LOOK
+        counts = entry.stamp == self._settled[1] and int(self._core.clock() * 1000) < entry.until_ms
+        return entry if counts else None
+
+    def _remember(self, blob: bytes) -> None:
+        recent = self._core.shelf.recent
+        if len(recent) >= _REMEMBERED_AT_MOST:
+            recent.clear()
+        if len(blob) <= _LARGEST_REMEMBERED:
+            recent[self._change.name] = blob
 
 
 def _swap(core: Core, change: Change) -> Swap | None:
@@ -74,19 +99,22 @@ def _swap(core: Core, change: Change) -> Swap | None:
     shelf = core.shelf
     if core.near is not None or shelf.announces or change.tags or change.name in shelf.hints:
         return None
-    return Swap(core, change) if shelf.book.settled(shelf.names.stamp, core.clock()) else None
+    settled = shelf.book.settled(shelf.names.stamp, core.clock())
+    return None if settled is None else Swap(core, change, settled)
 
 
 def swap(core: Core, wire: Wire, change: Change) -> bool:
-    """Change an entry atomically, and return whether it was: two round trips if nobody interferes."""
+    """Change an entry atomically, and return whether it was: at most two trips if nobody interferes."""
     short = _swap(core, change) if wire.is_clear else None
     if short is not None:
+        trips = short.trips()
         try:
-            command = short.take(wire.read(short.read))
-            if command is None:
-                return False
-            if command is not LOOK and short.is_done(wire.write([command])[0]):
-                return True
+            commands = next(trips)
+            while True:
+                commands = trips.send(wire.write(commands))
+        except StopIteration as end:
+            if end.value is not LOOK:
+                return bool(end.value)
         except OUTAGE as error:
             core.outage(error)
             return False
@@ -97,12 +125,14 @@ async def aswap(core: Core, wire: AsyncWire, change: Change) -> bool:
     """See `swap`."""
     short = _swap(core, change) if wire.is_clear else None
     if short is not None:
+        trips = short.trips()
         try:
-            command = short.take(await wire.read(short.read))
-            if command is None:
-                return False
-            if command is not LOOK and short.is_done((await wire.write([command]))[0]):
-                return True
+            commands = next(trips)
+            while True:
+                commands = trips.send(await wire.write(commands))
+        except StopIteration as end:
+            if end.value is not LOOK:
+                return bool(end.value)
         except OUTAGE as error:
             core.outage(error)
             return False

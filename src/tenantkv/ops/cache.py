@@ -72,7 +72,7 @@ class Shelf:
             does not tell.
     """
 
-    __slots__ = ("announces", "book", "hints", "names", "vault")
+    __slots__ = ("announces", "book", "hints", "names", "recent", "vault")
 
     def __init__(self, names: Names, book: StampBook, vault: Vault, *, announces: bool = False) -> None:
         self.names = names
@@ -81,6 +81,8 @@ class Shelf:
         self.announces = announces
         #: Which tags entries had, so that their stamps are read along.
         self.hints: dict[bytes, tuple[bytes, ...]] = {}
+        #: What was swapped in last, by name: a guess at what the next swap finds.
+        self.recent: dict[bytes, bytes] = {}
 
     def tags_of(self, names: Iterable[bytes], tags: Iterable[bytes] = ()) -> list[bytes]:
         """Return the tags whose stamps to read along with these entries."""
@@ -293,7 +295,7 @@ def amend(
         stamp_names = shelf.stamp_names(draft.tags)
         stamps = yield from _stamps_for(shelf, entry, draft, stamp_names)
         ttl = server_ttl_ms(draft.until_ms, clock())
-        call = swap(shelf, draft, stamps, blobs[-1], ttl)
+        call = swap(shelf, name, seal(shelf, draft, stamps), blobs[-1], ttl)
         replies = yield Batch([call, *shelf.news([name]), *keeping(shelf, stamp_names, now, [draft])])
         if isinstance(replies[0], Exception):
             raise replies[0]
@@ -302,13 +304,17 @@ def amend(
     return False
 
 
-def swap(shelf: Shelf, draft: Draft, stamps: Sequence[bytes], seen: bytes | None, ttl: int | None) -> Call:
+def swap(
+    shelf: Shelf, name: bytes, new: bytes, seen: bytes | None, ttl: int | None, *, under: bytes | None = None
+) -> Call:
     """Return the call that writes an entry if the server still has what was `seen`, for `ttl` milliseconds.
 
-    Its reply is 1 if it did.
+    Its reply is 1 if it did, else what is there; -1 if what has the cache's stamp in it is not `under`.
     """
-    names = (draft.name, shelf.names.lease(draft.name))
-    return Call(_SWAP, names, (seen or b"", seal(shelf, draft, stamps), ttl or 0))
+    keys, arguments = (name, shelf.names.lease(name)), (seen or b"", new, ttl or 0)
+    if under is None:
+        return Call(_SWAP, keys, arguments)
+    return Call(_SWAP, (*keys, shelf.names.stamp), (*arguments, under))
 
 
 def _stamps_for(

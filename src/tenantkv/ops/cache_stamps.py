@@ -76,17 +76,12 @@ class StampBook:
         found = [self._known.get(name) for name in names]
         return None if None in found else [pair[1] for pair in found if pair is not None]
 
-    def settled(self, name: bytes, now: float) -> bytes | None:
-        """Return the stamp seen last under a name, unless it is this process's turn to prolong it."""
+    def settled(self, name: bytes, now: float) -> tuple[bytes, bytes] | None:
+        """Return what was seen last under a name, and the stamp in it, if it is not time to prolong it."""
         known = self._known.get(name)
         if known is None or now - self._kept.get(name, -1e18) >= self.keep_every:
             return None
-        return known[1]
-
-    def recall(self, name: bytes, blob: bytes | None) -> bytes | None:
-        """Return the stamp in what the server holds under a name, if it was seen last; counts nothing."""
-        known = self._known.get(name)
-        return known[1] if known is not None and known[0] == blob else None
+        return known
 
     def learn(self, name: bytes, blob: bytes, stamp: bytes) -> None:
         """Remember a stamp."""

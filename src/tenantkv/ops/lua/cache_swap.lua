@@ -1,10 +1,15 @@
--- Replaces an entry, if it is still the one that was read.
+-- Replaces an entry, if it is still the one that was read or guessed.
 -- KEYS[1]  the entry (string; another type counts as absent)
 -- KEYS[2]  the lease of whoever computes it (string); it ends
+-- KEYS[3]  the cache's stamp (string), where the entry was guessed; or left out
 -- ARGV[1]  what was read; empty for nothing
 -- ARGV[2]  the new entry
 -- ARGV[3]  its TTL in milliseconds; 0 for none
--- returns  1 if it was replaced, else what is there now, or false
+-- ARGV[4]  the stamp that has to be there, with KEYS[3]
+-- returns  1 if it was replaced, -1 for another stamp, else what is there now, or false
+if KEYS[3] and redis.pcall('GET', KEYS[3]) ~= ARGV[4] then
+  return -1
+end
 local now = redis.pcall('GET', KEYS[1])
 if type(now) == 'table' then
   now = false
