@@ -206,7 +206,7 @@ class Cache(SharedCache):
         return self._do(set_many(self._core, items, ttl, **options))
 
     def add(self, key: Key, value: Any, ttl: float | None = None, **options: Unpack[SetOptions]) -> bool:
-        """Store a value if there is none that counts, and return whether it was. Two round trips, atomic."""
+        """Store a value if there is none that counts, and return whether it was. Atomic, up to two trips."""
         return swap(self._core, self._wire, addition(self._core, key, value, ttl, **options))
 
     def delete(self, key: Key, *, version: Version = None) -> bool:
@@ -218,11 +218,11 @@ class Cache(SharedCache):
         return self._do(delete_many(self._core, list(keys), version))
 
     def touch(self, key: Key, ttl: float | None = None, *, version: Version = None) -> bool:
-        """Give an entry another TTL, from now; return whether there was one. Two round trips, atomic."""
+        """Give an entry another TTL, from now; return whether there was one. Atomic, up to two trips."""
         return swap(self._core, self._wire, renewal(self._core, key, ttl, version))
 
     def incr(self, key: Key, by: int = 1, **options: Unpack[IncrOptions]) -> int | None:
-        """Add to a whole number, and return the sum. Atomic; two round trips, and its TTL stays.
+        """Add to a whole number, and return the sum. Atomic, in up to two round trips; its TTL stays.
 
         Args:
             key: text or bytes.

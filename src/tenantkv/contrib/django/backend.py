@@ -120,7 +120,7 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
         version: int | None = None,
         client: Any = None,
     ) -> bool:
-        """Store a value if there is none, and return whether it was. Two round trips, atomic."""
+        """Store a value if there is none, and return whether it was. Atomic, in up to two round trips."""
         return self.set(key, value, timeout, version, nx=True)
 
     def set_many(
@@ -176,7 +176,7 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
     def touch(
         self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, client: Any = None
     ) -> bool:
-        """Give a value another time-out, and return whether there was one. Two round trips."""
+        """Give a value another time-out, and return whether there was one. Up to two round trips."""
         ttl = self._ttl(timeout)
         if ttl is None:
             return self._delete([key], version) > 0
@@ -209,7 +209,7 @@ class TenantCache(Coroutines, Lifetimes, Patterns, SortedSets):
         client: Any = None,
         ignore_key_check: bool = False,
     ) -> int:
-        """Add to a whole number, and return the sum. Atomic; two round trips; its time-out stays.
+        """Add to a whole number, and return the sum. Atomic, in up to two round trips; its time-out stays.
 
         Args:
             key: text.
