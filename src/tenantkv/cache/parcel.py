@@ -40,7 +40,7 @@ class Parcel:
         for reply in replies:
             if isinstance(reply, Exception):
                 return False
-        if core.shelf.book.read(core.shelf.names.stamp, replies[count]) != self._stamp:
+        if core.shelf.book.read(core.shelf.names.stamp, replies[-1]) != self._stamp:
             # Somebody cleared the cache since.
             return False
         core.stats.wrote(count, self._size)

@@ -19,16 +19,21 @@ from tenantkv.commands.rule import Rule
 from tenantkv.commands.table import quick
 
 _SET, _GET, _UNLINK = OwnWord(b"SET"), OwnWord(b"GET"), OwnWord(b"UNLINK")
-_BEHIND = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b%b\r\n*%d\r\n$6\r\nUNLINK\r\n"
+_UNLINK_HEAD = b"*%d\r\n$6\r\nUNLINK\r\n"
+_STAMP = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b%b\r\n"
 _ENTRY = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
 _KEY = b"$%d\r\n%b%b\r\n"
-_RULES_BEHIND = (quick[b"GET"], quick[b"UNLINK"])
+# Here nobody asks how many there were, so it may be sent again.
+_END_LEASES = Rule("UNLINK", "namespace", names="1..-1", flags="wi", locate=quick[b"UNLINK"].locate)
+_RULES_BEHIND = (_END_LEASES, quick[b"GET"])
 
 Words = tuple[Any, ...]
 
 
 class EntryBatch(Sequence[Words]):
-    """SET of each entry, GET of the stamp under which they count, UNLINK of their leases.
+    """SET of each entry, UNLINK of their leases, GET of the stamp under which they count.
+
+    The stamp is read last, so that all of it may be sent again when its replies were lost.
 
     Args:
         entries: own name, value and TTL in milliseconds of each; at least one.
@@ -57,9 +62,9 @@ class EntryBatch(Sequence[Words]):
                 small = [b"\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(digits), digits)]
                 continue
             small.append(_ENTRY % (width + len(name), prefix, name, size, value, len(digits), digits))
-        stamp, leases = self._stamp, self._leases
-        small.append(_BEHIND % (width + len(stamp), prefix, stamp, 1 + len(leases)))
-        small += [_KEY % (width + len(name), prefix, name) for name in leases]
+        small.append(_UNLINK_HEAD % (1 + len(self._leases)))
+        small += [_KEY % (width + len(name), prefix, name) for name in self._leases]
+        small.append(_STAMP % (width + len(self._stamp), prefix, self._stamp))
         pieces.append(b"".join(small))
         return pieces
 
@@ -74,8 +79,8 @@ class EntryBatch(Sequence[Words]):
     def __iter__(self) -> Iterator[Words]:
         for name, value, ttl_ms in self._entries:
             yield _SET, name, value, b"PX", ttl_ms
-        yield _GET, self._stamp
         yield _UNLINK, *self._leases
+        yield _GET, self._stamp
 
     @overload
     def __getitem__(self, at: int) -> Words: ...
