@@ -63,10 +63,11 @@ PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nx\r\n"
 
 
 class Scripted:
-    """A server that greets, reads one packet and says what it is told, in pieces with a pause between."""
+    """A server that greets, and answers the batch as it is told: in pieces with a pause between, or not."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, pieces: list[bytes], hang_ups: int = 0) -> None:
         self._pieces = pieces
+        self.hang_ups = hang_ups
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -91,6 +92,10 @@ class Scripted:
                 words = reader.gets()
 
     def _answer(self, peer: socket.socket) -> None:
+        if self.hang_ups:
+            self.hang_ups -= 1
+            peer.shutdown(socket.SHUT_RDWR)
+            return
         for piece in self._pieces:
             peer.sendall(piece)
             threading.Event().wait(0.02)
@@ -103,12 +108,12 @@ class Scripted:
 
 
 @pytest.fixture(params=["sync", "asyncio"])
-def ask(request: pytest.FixtureRequest) -> Iterator[Callable[[list[bytes]], tuple[list[Any], bool]]]:
+def ask(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[list[Any], bool]]]:
     """Give a function that sends the batch to a server that answers so; also tells if all is idle then."""
     servers: list[Scripted] = []
-    options: dict[str, Any] = {"namespace": NAMESPACE, "retry": None, "protocol": 2}
+    options: dict[str, Any] = {"namespace": NAMESPACE, "protocol": 2}
 
-    def in_threads(pieces: list[bytes]) -> tuple[list[Any], bool]:
+    def in_threads() -> tuple[list[Any], bool]:
         with tenantkv.connect(servers[-1].url, **options) as kv:
             pool = kv.connection_pool
             replies = exchange(pool, BATCH)
@@ -118,7 +123,7 @@ def ask(request: pytest.FixtureRequest) -> Iterator[Callable[[list[bytes]], tupl
             finally:
                 pool.release(connection)
 
-    async def in_tasks(pieces: list[bytes]) -> tuple[list[Any], bool]:
+    async def in_tasks() -> tuple[list[Any], bool]:
         async with tenantkv.asyncio.connect(servers[-1].url, **options) as kv:
             pool = kv.connection_pool
             replies = await aexchange(pool, BATCH)
@@ -128,11 +133,11 @@ def ask(request: pytest.FixtureRequest) -> Iterator[Callable[[list[bytes]], tupl
             finally:
                 await pool.release(connection)
 
-    def asked(pieces: list[bytes]) -> tuple[list[Any], bool]:
-        servers.append(Scripted(pieces))
-        if request.param == "asyncio":
-            return asyncio.run(in_tasks(pieces))
-        return in_threads(pieces)
+    def asked(pieces: list[bytes], hang_ups: int = 0) -> tuple[list[Any], bool]:
+        servers.append(Scripted(pieces, hang_ups))
+        if not hang_ups:
+            options["retry"] = None
+        return asyncio.run(in_tasks()) if request.param == "asyncio" else in_threads()
 
     yield asked
     for server in servers:
@@ -188,3 +193,7 @@ def test_a_replica_is_noticed(ask: Any) -> None:
     refused = b"-READONLY You can't write against a read only replica.\r\n"
     replies, _ = ask([refused * 3 + STAMP])
     assert [type(reply) for reply in replies] == [ReadOnlyError, ReadOnlyError, ReadOnlyError, bytes]
+
+
+def test_a_lost_reply_is_asked_for_again(ask: Any) -> None:
+    assert ask([b"".join(WHOLE)], hang_ups=1) == ([b"OK", b"OK", 1, b"new"], True)
