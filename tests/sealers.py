@@ -32,3 +32,8 @@ class TaggingSealer:
     @staticmethod
     def _start(kind: str, name: bytes, field: bytes) -> bytes:
         return b"<%b|%b|%b|" % (kind.encode(), name, field)
+
+
+def flip(blob: bytes) -> bytes:
+    """Return an envelope with one bit changed: another last byte may be the one that was there."""
+    return blob[:-1] + bytes([blob[-1] ^ 1])

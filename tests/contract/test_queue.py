@@ -27,6 +27,7 @@ from tenantkv.queue import (
 )
 from tests.cutting_proxy import CuttingProxy
 from tests.queues import Place, bare
+from tests.sealers import flip
 from tests.servers import RealServer, installed, start_server
 
 BOTH = ("sync", "asyncio")
@@ -634,7 +635,7 @@ def test_forged_changed_swapped_and_replayed_messages_are_not_delivered(place: P
     bodies, ready = place.wire("bodies"), place.wire("ready")
     a, b, c, _ = (each.id.encode() for each in queue.peek())
     stored = place.operator.hmget(bodies, a, b, c)
-    place.operator.hset(bodies, mapping={a: stored[1], b: stored[0], c: stored[2][:-1] + b"\0"})
+    place.operator.hset(bodies, mapping={a: stored[1], b: stored[0], c: flip(stored[2])})
     foreign = other.peek()[0].id
     envelope = place.operator.hget(place.wire("bodies", "other"), foreign)
     for member, value in ((b"4" + b"F" * 16, b"forged"), (foreign, envelope), (b"\xff\0", b"")):

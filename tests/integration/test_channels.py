@@ -18,6 +18,7 @@ from channels.exceptions import ChannelFull
 from tenantkv import Keyring, Namespace
 from tenantkv.contrib import channels as module
 from tenantkv.contrib.channels import TenantChannelLayer, TenantPubSubChannelLayer
+from tests.sealers import flip
 
 LAYERS = (TenantChannelLayer, TenantPubSubChannelLayer)
 
@@ -209,7 +210,7 @@ async def test_forged_moved_and_replayed_messages_are_dropped(make, raw, namespa
     raw.rpush(wire("thumbnails"), blob)
     await nothing(other, "thumbnails")
     # Moved, forged, changed; and the next good one is delivered.
-    raw.rpush(wire("pictures"), blob, b"garbage", b"", b"\x01\xc1", blob[:-1] + b"\x00")
+    raw.rpush(wire("pictures"), blob, b"garbage", b"", b"\x01\xc1", flip(blob))
     await layer.send("pictures", {"type": "good"})
     assert await soon(layer.receive("pictures")) == {"type": "good"}
     assert layer.dropped["forged"] == 5
@@ -244,7 +245,7 @@ async def test_forged_and_replayed_pushes_are_dropped(make, raw, namespace):
     await layer.send(channel, {"type": "genuine"})
     assert await soon(layer.receive(channel)) == {"type": "genuine"}
     pushed = next(filter(None, (listener.get_message(timeout=0.2) for _ in range(10))))
-    for data in (b"garbage", pushed["data"], pushed["data"][:-1] + b"\x00"):
+    for data in (b"garbage", pushed["data"], flip(pushed["data"])):
         assert raw.publish(pushed["channel"], data) == 2
     wait = asyncio.ensure_future(layer.receive(channel))
     await asyncio.sleep(0.2)

@@ -25,6 +25,7 @@ from tenantkv.contrib.django.stores import forget_stores
 from tenantkv.errors import ForbiddenCommandError
 from tests.cutting_proxy import CuttingProxy
 from tests.neighbourhood import wait_for
+from tests.sealers import flip
 from tests.servers import RealServer, start_server, start_tcp
 
 if not settings.configured:
@@ -84,7 +85,7 @@ def writes() -> dict[str, Callable[[Any, bytes, bytes], object]]:
         "junk": lambda raw, name, other: raw.set(name, os.urandom(80)),
         "empty": lambda raw, name, other: raw.set(name, b""),
         "bomb": lambda raw, name, other: raw.set(name, b"\xc1\x01\x01" + zlib.compress(b"\0" * 10_000_000)),
-        "flipped": lambda raw, name, other: raw.set(name, raw.get(name)[:-1] + b"!"),
+        "flipped": lambda raw, name, other: raw.set(name, flip(raw.get(name))),
         "cut": lambda raw, name, other: raw.set(name, raw.get(name)[:-3]),
         "list": lambda raw, name, other: (raw.delete(name), raw.rpush(name, "x")),
         "hash": lambda raw, name, other: (raw.delete(name), raw.hset(name, "x", "y")),
