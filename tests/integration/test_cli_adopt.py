@@ -268,7 +268,7 @@ def test_patterns(tmp_path: Path, open_server: RealServer) -> None:
         done = program.run("adopt", "--from", pattern, "--yes")
         assert done.returncode == 1 and b"other tenants" in done.stderr
     asked = program.run("adopt", "--from", "mytool:*")
-    assert asked.returncode == 1 and b"9 keys are concerned; say --yes" in asked.stderr
+    assert asked.returncode == 1 and b"this concerns 9 keys; say --yes" in asked.stderr
     shown = program.run("adopt", "--from", "mytool:*", "--dry-run")
     assert (
         b"mytool:h" in shown.stdout and b"\x1b" not in shown.stdout and b"nothing was changed" in shown.stdout

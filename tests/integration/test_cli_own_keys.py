@@ -284,7 +284,7 @@ class TestClear:
         client.set("a", 1)
         assert "nothing was deleted" in on_a_terminal(program, "clear", typed=b"no\n")
         assert client.get("a") == b"1"
-        assert "1 keys deleted" in on_a_terminal(program, "clear", typed=b"yes\n")
+        assert "1 key deleted" in on_a_terminal(program, "clear", typed=b"yes\n")
         assert client.get("a") is None
 
 

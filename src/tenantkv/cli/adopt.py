@@ -300,11 +300,11 @@ def _read_names(arguments: argparse.Namespace) -> list[bytes]:
 
 def _confirm(names: list[bytes], action: str) -> None:
     told = {
-        "copy": f"Copy these {len(names)} keys into the namespace?",
-        "finish": f"Delete these {len(names)} originals, of which the namespace has copies?",
-        "undo": f"Delete the copies of these {len(names)} keys?",
+        "copy": f"Copy {output.counted(len(names), 'key')} into the namespace?",
+        "finish": f"Delete {output.counted(len(names), 'original')}, of which the namespace has copies?",
+        "undo": f"Delete the copies of {output.counted(len(names), 'key')}?",
     }[action]
-    unasked = f"{len(names)} keys are concerned; say --yes, or --dry-run to see them"
+    unasked = f"this concerns {output.counted(len(names), 'key')}; say --yes, or --dry-run to see them"
     confirm(told, unasked=unasked, names=names)
 
 
@@ -314,7 +314,9 @@ def _print(report: AdoptReport) -> None:
             output.print_text(output.clean(name[:200]))
         if report.found > _SHOWN:
             output.print_text(f"... and {report.found - _SHOWN} more")
-        output.print_text(f"{report.found} keys, of which {report.gone} are not there; nothing was changed")
+        output.print_text(
+            f"{output.counted(report.found, 'key')}, {report.gone} of them not there; nothing was changed"
+        )
     else:
         counts = (
             (report.copied, "copied and read back"),

@@ -132,8 +132,8 @@ def _confirm(client: Any, names: list[bytes], only: str | None) -> None:
     place = ":".join((client.namespace.root.namespace, *client.namespace.path))
     what = f"--only {only}" if only else "plain keys and caches"
     confirm(
-        f"Delete these {len(names)} keys of namespace {place} ({what})?",
-        unasked=f"{len(names)} keys would be deleted; say --yes, or --dry-run to see them",
+        f"Delete {output.counted(len(names), 'key')} of namespace {place} ({what})?",
+        unasked=f"{output.counted(len(names), 'key')} would be deleted; say --yes, or --dry-run to see them",
         names=names,
         declined="deleted",
     )
@@ -159,9 +159,9 @@ def _print(report: ClearReport) -> None:
             output.print_text(output.clean(name[:200]))
         if report.found > len(report.names):
             output.print_text(f"... and {report.found - len(report.names)} more")
-        output.print_text(f"{report.found} keys would be deleted")
+        output.print_text(f"{output.counted(report.found, 'key')} would be deleted")
     else:
-        output.print_text(f"{report.deleted} keys deleted")
+        output.print_text(f"{output.counted(report.deleted, 'key')} deleted")
     if report.kept:
         kept = ", ".join(f"{count} of {name}" for name, count in report.kept.items())
         output.note(f"Left alone: {kept}")

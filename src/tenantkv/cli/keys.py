@@ -195,6 +195,6 @@ def _print(report: KeysReport) -> None:
     if report.keys:
         output.print_table(rows)
     if report.total > len(report.keys):
-        output.note(f"{len(report.keys)} of {report.total} keys; --limit 0 shows all")
+        output.note(f"{len(report.keys)} of {output.counted(report.total, 'key')}; --limit 0 shows all")
     elif not report.keys:
         output.note("No key matches.")

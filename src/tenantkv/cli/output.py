@@ -31,6 +31,11 @@ def clean(text: str) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``"1 key"``, ``"2 keys"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def paint(text: str, style: str, stream: TextIO) -> str:
     """Return `text` in a colour if `stream` is a terminal that wants any."""
     is_wanted = stream.isatty() and not os.environ.get("NO_COLOR")

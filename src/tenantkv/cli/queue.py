@@ -244,9 +244,9 @@ def _act(queue: Queue, arguments: argparse.Namespace) -> int:
 def _told(report: DoneReport) -> str:
     queue, count = f"queue {report.queue!r}", report.messages
     return {
-        "purge": f"{queue}: {count} messages removed",
-        "drop_dead": f"{queue}: {count} dead letters removed",
-        "redrive": f"{queue}: {count} dead letters put back",
+        "purge": f"{queue}: {output.counted(count, 'message')} removed",
+        "drop_dead": f"{queue}: {output.counted(count, 'dead letter')} removed",
+        "redrive": f"{queue}: {output.counted(count, 'dead letter')} put back",
         "pause": f"{queue}: paused; what is being worked on goes on",
         "resume": f"{queue}: resumed",
     }[report.action]

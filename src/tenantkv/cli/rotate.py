@@ -130,7 +130,7 @@ def _begin(arguments: argparse.Namespace) -> RotateReport:
                 "--plain GLOB (if programs seal in code, set TENANTKV_SEAL=1 for this command)"
             )
         if not arguments.dry_run:
-            what = "keys" if found < 0 else f"{found} keys"
+            what = "keys" if found < 0 else output.counted(found, "key")
             _confirm(
                 arguments,
                 f"Replace the prefix of {what}? Until 'rotate finish' no program can connect. All programs "
@@ -243,7 +243,10 @@ def _ended(moved: RotateReport, ended: RotateReport) -> RotateReport:
 def _move(arguments: argparse.Namespace, place: Place, plain: list[str], bar: Bar) -> RotateReport:
     names = place.wanted()
     bar.clear()
-    _confirm(arguments, f"Move {len(names)} keys? All programs of this namespace have to be stopped.")
+    _confirm(
+        arguments,
+        f"Move {output.counted(len(names), 'key')}? All programs of this namespace have to be stopped.",
+    )
     work = place.moving(bar.show, plain=plain)
     work.run(names)
     return report_of(

@@ -160,7 +160,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json(report)
     else:
-        output.note(f"{report.keys} keys, {report.bytes} bytes")
+        output.note(f"{output.counted(report.keys, 'key')}, {report.bytes} bytes")
     return 0
 
 
@@ -266,7 +266,7 @@ def _lots(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 def _print_import(report: ImportReport) -> None:
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(report.exported))
-    rows = [("file", f"{report.keys} keys, exported {when}, whole and unchanged")]
+    rows = [("file", f"{output.counted(report.keys, 'key')}, exported {when}, whole and unchanged")]
     if report.dry_run:
         rows.append(("made", "none, as this was a dry run"))
     else:
