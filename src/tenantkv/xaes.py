@@ -15,7 +15,9 @@ since that costs 30 ms.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, NoReturn
 
 from tenantkv.errors import ConfigurationError
@@ -28,13 +30,43 @@ KEY_BYTES = 32
 NONCE_BYTES = 24
 TAG_BYTES = 16
 
-# Keys that are kept, of half a kilobyte each.
-_RECENT_AT_MOST = 512
+# Derived keys that a process keeps, of 2.5 KB each.
+_RECENT_AT_MOST = 400
 _HALF = 12
 _WRAP = (1 << 8 * _HALF) - 1
 _TWICE = (1 << 128) | 1
 # The two KDF messages without the nonce: counter 1 or 2 in 16 bits, the label "X", a zero byte.
 _MESSAGES = bytes.fromhex("00015800") + bytes(12) + bytes.fromhex("00025800") + bytes(12)
+
+
+class _Recent:
+    """The derived keys of values that opened last, as what is read is mostly read again.
+
+    Of all keys of the process, however many tenants it has. Only of what opened, so that no stranger fills
+    it; one in it tells no more than the key that it was derived from.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, bytes], AESGCM] = {}
+        # Their order. Each step is atomic, so threads may share both.
+        self._order: deque[tuple[int, bytes]] = deque()
+        self.get = self._kept.get
+
+    def put(self, place: tuple[int, bytes], aead: AESGCM) -> None:
+        """Keep a derived key, and let go of the oldest."""
+        if place not in self._kept:
+            self._order.append(place)
+        self._kept[place] = aead
+        if len(self._order) > _RECENT_AT_MOST:
+            self._kept.pop(self._order.popleft(), None)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+_RECENT = _Recent()
+# What tells the keys apart: an id of Python's comes again.
+_numbers = count()
 
 
 class XAES256GCM:
@@ -50,7 +82,7 @@ class XAES256GCM:
         b'XAES-256-GCM'
     """
 
-    __slots__ = ("_cipher", "_gcm", "_idle", "_invalid", "_masks", "_recent")
+    __slots__ = ("_cipher", "_gcm", "_idle", "_invalid", "_masks", "_number", "_recent")
 
     def __init__(self, key: bytes) -> None:
         from cryptography.exceptions import InvalidTag
@@ -67,9 +99,8 @@ class XAES256GCM:
         # Cipher contexts must not be used by two threads at once. Each call takes one from here and
         # puts it back; popping and appending are atomic, also without the GIL.
         self._idle: list[CipherContext] = []
-        # By the half of the nonce that makes the key. Only of values that opened, so that no stranger
-        # fills it; a key in it tells no more than the one that it was derived from.
-        self._recent: dict[bytes, AESGCM] = {}
+        self._recent = _RECENT
+        self._number = next(_numbers)
         zero = self._cipher.encryptor().update(bytes(16))
         self._masks = int.from_bytes(_MESSAGES, "big") ^ double(zero) * _TWICE
 
@@ -88,14 +119,15 @@ class XAES256GCM:
 
     def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
         """Return the plaintext, or ``None`` if any of the arguments is not what was encrypted."""
-        known = self._recent.get(nonce[:_HALF]) if len(nonce) == NONCE_BYTES else None
+        place = self._number, nonce[:_HALF]
+        known = self._recent.get(place) if len(nonce) == NONCE_BYTES else None
         aead = self._gcm(self._derive(nonce)) if known is None else known
         try:
             opened: bytes = aead.decrypt(nonce[_HALF:], data, associated)
         except self._invalid:
             return None
         if known is None:
-            self._remember(nonce[:_HALF], aead)
+            self._recent.put(place, aead)
         return opened
 
     def encrypt_many(
@@ -131,19 +163,13 @@ class XAES256GCM:
                 # By the usual way, which remembers the key if this one opens.
                 yield self.decrypt(nonce, data, vouched)
                 half = nonce[:_HALF]
-                aead = self._recent.get(half)
+                aead = self._recent.get((self._number, half))
                 continue
             try:
                 body: bytes | None = aead.decrypt(nonce[_HALF:], data, vouched)
             except self._invalid:
                 body = None
             yield body
-
-    def _remember(self, half: bytes, aead: AESGCM) -> None:
-        """Keep the derived key of a value that opened: what is read is mostly read again."""
-        if len(self._recent) >= _RECENT_AT_MOST:
-            self._recent.clear()
-        self._recent[half] = aead
 
     def _derive(self, nonce: bytes) -> bytes:
         if len(nonce) != NONCE_BYTES:

@@ -360,6 +360,82 @@ def test_a_change_brings_nothing_back_that_was_cleared_meanwhile(world: World, v
     assert cache.get("k") == left == other.get("k")
 
 
+@pytest.mark.parametrize("gone", ["set", "delete", "cleared", "theirs"])
+def test_what_was_there_before_is_only_a_guess(world: World, gone: str) -> None:
+    cache, other = world.cache(), Cache(world.kv, "pages")
+    cache.set("warm", 1)
+    load_script(cache)
+    assert cache.add("k", "text") and core_of(cache).shelf.recent
+    if gone == "set":
+        cache.set("k", 1)
+    elif gone == "delete":
+        other.delete("k")
+    elif gone == "cleared":
+        other.clear()
+    else:
+        world.raw.set(world.wire("v1:k"), b"junk")
+    # What was a text is no reason to say that there is no number.
+    assert cache.incr("k", initial=1) == (2 if gone == "set" else 1)
+    assert cache.incr("k") == other.get("k") == (3 if gone == "set" else 2)
+
+
+def test_a_right_guess_is_one_round_trip_and_a_wrong_one_is_forgotten(world: World) -> None:
+    cache, other = world.cache(), Cache(world.kv, "pages")
+    cache.set("n", 1)
+    load_script(cache)
+
+    def trips(call: Callable[[], object]) -> list[str]:
+        before = world.raw.info("commandstats")
+        call()
+        after = world.raw.info("commandstats")
+        return [
+            name.removeprefix("cmdstat_")
+            for name in ("cmdstat_mget", "cmdstat_evalsha")
+            for _ in range(after.get(name, {"calls": 0})["calls"] - before.get(name, {"calls": 0})["calls"])
+        ]
+
+    assert trips(lambda: cache.incr("n")) == ["mget", "evalsha"]
+    assert trips(lambda: cache.incr("n")) == ["evalsha"]
+    assert trips(lambda: cache.add("new", 1)) == ["evalsha"]
+    assert trips(lambda: cache.add("new", 1)) == ["evalsha"]
+    other.set("n", 10)
+    assert trips(lambda: cache.incr("n")) == ["evalsha", "evalsha"]
+    assert trips(lambda: cache.incr("n")) == ["evalsha"]
+    other.clear()
+    cache.set("n", 20)
+    for _ in range(2):
+        cache.incr("n")
+    assert trips(lambda: cache.incr("n")) == ["evalsha"]
+    assert cache.get("n") == 23
+    # What is large is not remembered, and no guess is left from when it was small.
+    cache.set("n", "x" * 5000)
+    cache.touch("n")
+    assert trips(lambda: cache.touch("n")) == ["mget", "evalsha"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "asyncio"])
+def test_a_server_that_has_closed_the_connection_loses_nothing(is_async: bool) -> None:
+    """Also where the event loop stood still meanwhile, so that it has not seen the end."""
+    with embedded.start() as server, closing(redis.Redis(unix_socket_path=server.socket_path)) as raw:
+        world = World(server.url, raw, is_async=is_async)
+        cache = world.cache()
+        cache.set("k", 1)
+        load_script(cache)
+        assert cache.touch("k")
+        calls: dict[str, Callable[[], object]] = {
+            "incr": lambda: cache.incr("k") == 2,
+            "touch": lambda: cache.touch("k"),
+            "add": lambda: cache.add("new", 1),
+            "set": lambda: cache.set("k", 2),
+        }
+        for verb, call in calls.items():
+            for client in raw.client_list():
+                if int(client["id"]) != raw.client_id():
+                    raw.client_kill_filter(_id=client["id"])
+            assert call(), verb
+        world.close()
+
+
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "asyncio"])
 @pytest.mark.parametrize("way", ["short", "long"])
 @pytest.mark.parametrize("moment", ["before", "between"])

@@ -177,15 +177,10 @@ def test_a_lost_reply_never_counts_twice(shared_server, is_async):
     assert cache.add("once", "mine") is False
     breaker_of(cache)._again_at = 0.0
     assert cache.add("once", "other") is False and cache.get("once") == "mine"
-    # A write may be repeated.
+    # A write that may not have arrived is made up for by a deletion.
     cache.set("s", "old")
     proxy.cut(b"v1:s")
-    assert cache.set("s", "new") is True and proxy.cuts == 1
-    assert cache.get("s") == "new"
-    # One that may not have arrived is made up for by a deletion.
-    proxy.cut(b"v1:s", times=10)
-    assert cache.set("s", "newer") is False and proxy.cuts > 1
-    proxy.cut(b"none")
+    assert cache.set("s", "new") is False and proxy.cuts == 1
     breaker_of(cache)._again_at = 0.0
     assert cache.get("s") is None
     # Storing may be repeated: the value is there and the lease has ended.

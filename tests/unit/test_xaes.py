@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenantkv import xaes
 from tenantkv.errors import ConfigurationError
 from tenantkv.xaes import XAES256GCM, double
 from tests import second_envelope as second
@@ -144,24 +145,31 @@ class TestRecentKeys:
     """Derived keys are kept for what is read again, and nobody else may have them kept."""
 
     def test_strangers_fill_nothing(self) -> None:
-        aead = XAES256GCM(b"k" * 32)
+        aead, before = XAES256GCM(b"k" * 32), len(xaes._RECENT)
         sealed = aead.encrypt(NONCE, b"v", b"")
         for number in range(100):
             assert aead.decrypt(number.to_bytes(24, "big"), sealed, b"") is None
-        assert len(aead._recent) == 0
+        assert len(xaes._RECENT) == before
         assert aead.decrypt(NONCE, sealed, b"") == b"v"
         # Under a key that is kept, and so without deriving it.
         assert aead.decrypt(NONCE, sealed[:-1] + bytes([sealed[-1] ^ 1]), b"") is None
         assert aead.decrypt(NONCE[:-1] + b"-", sealed, b"") is None
         assert aead.decrypt(NONCE, sealed, b"x") is None
-        assert len(aead._recent) == 1
 
-    def test_it_is_bounded(self) -> None:
-        aead = XAES256GCM(b"k" * 32)
+    def test_a_kept_key_is_no_other_tenants(self) -> None:
+        one, other = XAES256GCM(b"k" * 32), XAES256GCM(b"K" * 32)
+        sealed = one.encrypt(NONCE, b"v", b"")
+        assert one.decrypt(NONCE, sealed, b"") == b"v"
+        assert other.decrypt(NONCE, sealed, b"") is None
+        assert other.decrypt(NONCE, other.encrypt(NONCE, b"w", b""), b"") == b"w"
+        assert one.decrypt(NONCE, sealed, b"") == b"v"
+
+    def test_it_is_bounded_whatever_many_tenants_there_are(self) -> None:
         for number in range(2000):
+            aead = XAES256GCM(number.to_bytes(32, "big"))
             nonce = number.to_bytes(24, "little")
             assert aead.decrypt(nonce, aead.encrypt(nonce, b"%d" % number, b""), b"") == b"%d" % number
-            assert len(aead._recent) <= 512
+            assert len(xaes._RECENT) <= 400 and len(xaes._RECENT._order) <= 400
         with pytest.raises(ConfigurationError):
             aead.decrypt(NONCE[:-1], b"", b"")
 
@@ -185,4 +193,20 @@ class TestRecentKeys:
         for thread in threads:
             thread.join()
         assert wrong == []
-        assert len(aead._recent) == 1
+
+    def test_threads_that_keep_keys_at_a_time(self) -> None:
+        aead = XAES256GCM(b"k" * 32)
+        nonces = [number.to_bytes(12, "big") + bytes(12) for number in range(1500)]
+        sealed = [(nonce, aead.encrypt(nonce, nonce, b"")) for nonce in nonces]
+        wrong: list[bytes] = []
+
+        def read() -> None:
+            wrong.extend(nonce for nonce, blob in sealed if aead.decrypt(nonce, blob, b"") != nonce)
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        # A thread that is at it may be one ahead.
+        assert wrong == [] and len(xaes._RECENT) <= 404

@@ -2,7 +2,7 @@
 
 One read and one swap, as `ops.cache.amend` does them; only its effects and their driver are left out. Where
 this process believes that it knows what is there (nothing, or what it wrote last), it swaps at once: a swap
-that fails says what is there, so a wrong guess costs no more than the read.
+that fails says what is there, so a wrong guess takes no more round trips than the read.
 
 Whatever is unusual, and whoever was not the quickest, takes the long way, as if this had not been tried:
 so nothing is counted here before that is decided.
@@ -22,8 +22,9 @@ from tenantkv.cache.wire import MGET, OUTAGE, Wire
 from tenantkv.ops import cache as ops
 from tenantkv.ops.cache_entry import server_ttl_ms, unpack
 
-_REMEMBERED_AT_MOST = 1000
-_LARGEST_REMEMBERED = 1024
+# Of each cache: counters, mostly.
+_REMEMBERED_AT_MOST = 250
+_LARGEST_REMEMBERED = 250
 
 # Gets the replies of the commands that it yields; gives whether the change was made, or `LOOK`.
 Trips = Generator[list[Any], list[Any], Any]
@@ -47,33 +48,64 @@ class Swap:
 
     def trips(self) -> Trips:
         """Yield what to send, for a round trip each: one if the guess is right, else two."""
-        core, change, shelf = self._core, self._change, self._core.shelf
-        own, stamp = self._settled
-        blob: Any = None if change.is_new else shelf.recent.get(change.name, LOOK)
-        is_guess = blob is not LOOK
-        if not is_guess:
+        change, shelf = self._change, self._core.shelf
+        own = self._settled[0]
+        # Taken out: it comes back if it was right.
+        blob: Any = None if change.is_new else shelf.recent.pop(change.name, LOOK)
+        write: Any = LOOK if blob is LOOK else self._guess(blob)
+        if write is LOOK:
             (blobs,) = yield [(MGET, shelf.names.stamp, change.name)]
             if isinstance(blobs, Exception) or blobs[0] != own:
                 return LOOK
-            blob = blobs[1]
-        while True:
-            entry = self._entry(blob)
-            draft = None if entry is LOOK else change.make(entry)
-            if draft is None:
-                return LOOK if entry is LOOK or is_guess else False
-            ttl = server_ttl_ms(draft.until_ms, core.clock())
-            if ttl is None:
-                # For ever, and so must the stamp be.
-                return LOOK
-            new = ops.seal(shelf, draft, (stamp,))
-            (reply,) = yield [ops.swap(shelf, change.name, new, blob, ttl, under=own).by_digest]
+            reply: Any = blobs[1]
+        else:
+            (reply,) = yield [write[0]]
             if reply == 1:
-                self._remember(new)
-                core.stats.count("written")
-                return True
-            if not is_guess or not (reply is None or type(reply) is bytes):
-                return LOOK
-            blob, is_guess = reply, False
+                return self._done(write[1])
+        if not (reply is None or type(reply) is bytes):
+            return LOOK
+        write = self._write(reply)
+        if write is LOOK or write is None:
+            return False if write is None else LOOK
+        (reply,) = yield [write[0]]
+        return self._done(write[1]) if reply == 1 else LOOK
+
+    def _guess(self, blob: bytes | None) -> Any:
+        """Return what `_write` does, if `blob` should be there; `LOOK` if that cannot be told by a guess."""
+        try:
+            return self._write(blob) or LOOK
+        except Exception:
+            # Of what was there; what is there now may be something else.
+            return LOOK
+
+    def _write(self, blob: bytes | None) -> Any:
+        """Return the command that swaps `blob` for what comes next, and that; ``None`` for no change.
+
+        `LOOK` for what is unusual.
+        """
+        core, change, shelf = self._core, self._change, self._core.shelf
+        own, stamp = self._settled
+        entry = self._entry(blob)
+        if entry is LOOK:
+            return LOOK
+        draft = change.make(entry)
+        if draft is None:
+            return None
+        ttl = server_ttl_ms(draft.until_ms, core.clock())
+        if ttl is None:
+            # For ever, and so must the stamp be.
+            return LOOK
+        new = ops.seal(shelf, draft, (stamp,))
+        return ops.swap(shelf, change.name, new, blob, ttl, under=own).by_digest, new
+
+    def _done(self, new: bytes) -> bool:
+        recent = self._core.shelf.recent
+        if len(new) <= _LARGEST_REMEMBERED:
+            if len(recent) >= _REMEMBERED_AT_MOST:
+                recent.clear()
+            recent[self._change.name] = new
+        self._core.stats.count("written")
+        return True
 
     def _entry(self, blob: bytes | None) -> Any:
         """Return the entry that counts in what lies there, or ``None``; `LOOK` for what is unusual."""
@@ -86,13 +118,6 @@ class Swap:
         counts = entry.stamp == self._settled[1] and int(self._core.clock() * 1000) < entry.until_ms
         return entry if counts else None
 
-    def _remember(self, blob: bytes) -> None:
-        recent = self._core.shelf.recent
-        if len(recent) >= _REMEMBERED_AT_MOST:
-            recent.clear()
-        if len(blob) <= _LARGEST_REMEMBERED:
-            recent[self._change.name] = blob
-
 
 def _swap(core: Core, change: Change) -> Swap | None:
     """Return a change in the short way, or ``None`` if it has to take the long one."""
@@ -104,7 +129,7 @@ def _swap(core: Core, change: Change) -> Swap | None:
 
 
 def swap(core: Core, wire: Wire, change: Change) -> bool:
-    """Change an entry atomically, and return whether it was: at most two trips if nobody interferes."""
+    """Change an entry atomically, and return whether it was: up to two trips if it is a usual one."""
     short = _swap(core, change) if wire.is_clear else None
     if short is not None:
         trips = short.trips()

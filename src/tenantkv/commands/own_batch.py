@@ -23,9 +23,7 @@ _UNLINK_HEAD = b"*%d\r\n$6\r\nUNLINK\r\n"
 _STAMP = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b%b\r\n"
 _ENTRY = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
 _KEY = b"$%d\r\n%b%b\r\n"
-# Here nobody asks how many there were, so it may be sent again.
-_END_LEASES = Rule("UNLINK", "namespace", names="1..-1", flags="wi", locate=quick[b"UNLINK"].locate)
-_RULES_BEHIND = (_END_LEASES, quick[b"GET"])
+_RULES_BEHIND = (quick[b"UNLINK"], quick[b"GET"])
 
 Words = tuple[Any, ...]
 
@@ -33,7 +31,7 @@ Words = tuple[Any, ...]
 class EntryBatch(Sequence[Words]):
     """SET of each entry, UNLINK of their leases, GET of the stamp under which they count.
 
-    The stamp is read last, so that all of it may be sent again when its replies were lost.
+    It is not sent again when its replies were lost: what somebody else did meanwhile would not stay.
 
     Args:
         entries: own name, value and TTL in milliseconds of each; at least one.

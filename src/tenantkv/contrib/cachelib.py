@@ -130,7 +130,7 @@ class TenantCache(BaseCache):
         return [key for key in mapping if key not in failed]
 
     def add(self, key: str, value: Any, timeout: Timeout = None) -> bool:
-        """Store a value if there is none, and return whether it was. Two round trips, atomic."""
+        """Store a value if there is none, and return whether it was. Atomic, up to two round trips."""
         ttl = self._ttl(timeout)
         try:
             return ttl is not None and self.cache.add(key, value, ttl)
@@ -162,7 +162,7 @@ class TenantCache(BaseCache):
         return self.cache.clear()
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add to a whole number, which begins with `delta`. Atomic; its TTL stays. Two round trips.
+        """Add to a whole number, which begins with `delta`. Atomic; its TTL stays. Up to two round trips.
 
         Raises:
             TypeError: what is there is no whole number.

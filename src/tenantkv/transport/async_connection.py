@@ -29,6 +29,7 @@ from tenantkv.transport.redis_py import (
 from tenantkv.transport.retry import mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
 from tenantkv.transport.speaking import Speaking
+from tenantkv.transport.unseen import Unseen
 
 _LOST = (RedisConnectionError, RedisTimeoutError)
 _READ_SIZE_BYTES = 65_536
@@ -57,6 +58,7 @@ class AsyncNamespacedMixin(Speaking):
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._loop: Any = None
+        self._unseen = Unseen()
         super().__init__(*args, **kwargs)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 
@@ -324,7 +326,16 @@ class AsyncNamespacedMixin(Speaking):
             and not self._lean[0].has_data()
             and not unread_bytes(stream)
             and not self._writer.transport.is_closing()
+            and not self._unseen.is_on(self._writer.transport)
         )
+
+    def is_stale(self) -> bool:
+        """Whether the connection has to be opened anew: something is left from before, or came unasked."""
+        # A writer of fakeredis has no transport.
+        transport = getattr(self._writer, "transport", None)
+        if not self.session.idle or transport is None:
+            return not self.session.idle
+        return transport.is_closing() or self._unseen.is_on(transport)
 
     async def revive(self) -> None:
         """Close a connection that died while nobody used it; the next command opens it again."""
@@ -341,6 +352,7 @@ class AsyncNamespacedMixin(Speaking):
         writer, self._reader, self._writer, self._lean = self._writer, None, None, None
         self._timer = None
         self._loop = None
+        self._unseen.forget()
         if writer is not None:
             try:
                 writer.transport.abort()
@@ -352,6 +364,7 @@ class AsyncNamespacedMixin(Speaking):
         """Close the connection and forget its conversation."""
         self.session.reset()
         self._lean = None
+        self._unseen.forget()
         self._blocked_for = 0.0
         self._deadline = math.inf
         if self._timer is not None:

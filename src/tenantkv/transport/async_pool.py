@@ -87,7 +87,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
             if connection.is_stranded():
                 connection.abandon()
             if not connection.is_ready():
-                if not connection.session.idle:
+                if connection.is_stale():
                     await connection.disconnect()
                 await self.ensure_connection(connection)
         except BaseException:

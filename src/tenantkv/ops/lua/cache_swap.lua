@@ -1,7 +1,7 @@
 -- Replaces an entry, if it is still the one that was read or guessed.
 -- KEYS[1]  the entry (string; another type counts as absent)
 -- KEYS[2]  the lease of whoever computes it (string); it ends
--- KEYS[3]  the cache's stamp (string), where the entry was guessed; or left out
+-- KEYS[3]  the cache's stamp (string); or left out, by those who have just read it
 -- ARGV[1]  what was read; empty for nothing
 -- ARGV[2]  the new entry
 -- ARGV[3]  its TTL in milliseconds; 0 for none
