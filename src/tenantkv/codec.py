@@ -21,7 +21,7 @@ Laws of this file:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, cast
 
 from tenantkv.errors import CodecError
@@ -29,6 +29,7 @@ from tenantkv.errors import CodecError
 _BYTES, _TEXT, _JSON, _PICKLE = b"\0", b"\1", b"\2", b"\3"
 #: The first byte of a pickle's payload.
 PICKLE = _PICKLE[0]
+UNLOADABLE = "a pickle cannot be loaded: its class is gone, changed or of another program"
 # Protocol 5 is of Python 3.8, so every Python that we support reads it.
 _PROTOCOL = 5
 # One encoder, as making it takes as long as encoding something small; and a decoder that need not find out
@@ -38,7 +39,6 @@ _from_json = json.JSONDecoder().decode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _KEYS = frozenset({str})
 _NESTED = frozenset({list, dict})
-_loads: Callable[[bytes], Any] | None = None
 _PLAIN = _SCALARS | _NESTED
 
 
@@ -87,7 +87,7 @@ def decode(data: bytes, *, is_authentic: bool = False) -> Any:
     if kind == _PICKLE:
         if not is_authentic:
             raise CodecError("a pickle is loaded only from a sealed or signed value")
-        return load_authentic(rest)
+        return _unpickle(rest)
     if kind == _BYTES:
         return rest
     try:
@@ -132,23 +132,12 @@ def _pickle(value: object) -> bytes:
     raise CodecError(problem)
 
 
-def load_authentic(pickled: bytes) -> Any:
-    """Return what a pickle says, **which came out of an envelope**: it runs whatever it says.
-
-    Raises:
-        CodecError: it cannot be loaded.
-    """
-    try:
-        return (_loads or _load_pickle())(pickled)
-    except Exception:
-        problem = "a pickle cannot be loaded: its class is gone, changed or of another program"
-    raise CodecError(problem)
-
-
-def _load_pickle() -> Callable[[bytes], Any]:
-    """Import pickle with the first one that is met, as most programs meet none."""
-    global _loads  # noqa: PLW0603
+def _unpickle(data: bytes) -> Any:
     import pickle
 
-    _loads = pickle.loads
-    return _loads
+    try:
+        return pickle.loads(data)
+    except Exception:
+        # Raised below, as what its own methods raise may quote the value.
+        pass
+    raise CodecError(UNLOADABLE)

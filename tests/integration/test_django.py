@@ -394,6 +394,31 @@ def calls(world: World, command: str) -> int:
     return int(world.raw.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
+@pytest.mark.parametrize("key", ["a", SESSION], ids=["value", "session"])
+@pytest.mark.parametrize("single_flight", [False, True])
+def test_a_write_ends_leases_where_somebody_may_hold_one(world: World, single_flight: bool, key: str) -> None:
+    cache = world.cache(single_flight=single_flight)
+    cache.set(key, 1)
+    for write in (lambda: cache.set(key, 2), lambda: cache.set_many({key: 3, key + "b": 4})):
+        before = [calls(world, command) for command in ("set", "get", "unlink")]
+        assert write() in (True, [])
+        after = [calls(world, command) for command in ("set", "get", "unlink")]
+        grown = [now - then for now, then in zip(after, before, strict=True)]
+        assert grown[1:] == [1, int(single_flight and key == "a")]
+
+
+def test_a_value_written_meanwhile_is_not_overwritten_by_a_computed_one(world: World) -> None:
+    cache = world.cache(single_flight=True)
+    cache.set("other", 1)
+
+    def compute() -> str:
+        assert cache.set("a", "written")
+        return "computed"
+
+    assert cache.get_or_set("a", compute, 60) == "computed"
+    assert cache.get("a") == "written"
+
+
 def test_a_loop_for_each_request_opens_no_connections(world: World) -> None:
     cache = world.cache()
     cache.set("a", 1)

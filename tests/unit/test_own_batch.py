@@ -36,7 +36,7 @@ values = st.one_of(
 entries = st.tuples(names, values, st.integers(1, 2**53))
 
 
-@given(st.lists(entries, min_size=1, max_size=5), names, st.lists(names, min_size=1, max_size=3))
+@given(st.lists(entries, min_size=1, max_size=5), names, st.lists(names, max_size=3))
 def test_the_same_bytes_as_one_by_one(
     lot: list[tuple[bytes, bytes, int]], stamp: bytes, leases: list[bytes]
 ) -> None:

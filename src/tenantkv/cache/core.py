@@ -99,6 +99,8 @@ class Core:
         )
         self.owed = Owed(self.shelf)
         self._policy = protector_of(namespace).policy
+        #: Whether somebody may be computing what is written; where nobody does, a `set` is less work.
+        self.ends_leases = True
         #: Set by the shell, if it keeps one.
         self.near: NearStore | None = None
         self.flights = Flights(in_tasks=in_tasks)

@@ -60,15 +60,34 @@ def parcel(core: Core, items: Mapping[Any, Any], ttl: float | None) -> Parcel | 
         RefusedError: one is too large, or looks like a secret (`PlaintextRefusedError`).
     """
     shelf, now = core.shelf, core.clock()
-    stamp_name = shelf.names.stamp
-    settled = shelf.book.settled(stamp_name, now)
+    settled = shelf.book.settled(shelf.names.stamp, now)
     if settled is None or core.near is not None or shelf.announces or not 0 < len(items) <= PAGE:
         return None
-    is_jittered = len(items) > 1 and core.settings.jitter > 0
+    if len(items) == 1:
+        ((key, value),) = items.items()
+        return _one(core, key, value, ttl, settled[1], now)
+    return _many(core, items, ttl, settled[1], now)
+
+
+def _one(core: Core, key: Any, value: Any, ttl: float | None, stamp: bytes, now: float) -> Parcel | None:
+    """Do what `_many` does for one entry: most writes are, and have no use for its lists."""
+    fresh_ms, until_ms = core.moments(ttl, now)
+    if until_ms == FOREVER_MS or value is MISS or isinstance(value, Secret):
+        return None
+    shelf, name = core.shelf, core.entry_name(key)
+    payload = core.payload(key, value)
+    blob = shelf.vault.seal_plain(name, pack_plain(payload, stamp, fresh_ms, until_ms))
+    leases = (shelf.names.lease(name),) if core.ends_leases else ()
+    batch = EntryBatch(((name, blob, max(1, until_ms - int(now * 1000))),), shelf.names.stamp, leases)
+    return Parcel(core, [name], batch, stamp, len(payload))
+
+
+def _many(core: Core, items: Mapping[Any, Any], ttl: float | None, stamp: bytes, now: float) -> Parcel | None:
+    is_jittered = core.settings.jitter > 0
     fresh_ms, until_ms = core.moments(ttl, now)
     if until_ms == FOREVER_MS:
         return None
-    names, stamp = core.entry_names(list(items)), settled[1]
+    shelf, names = core.shelf, core.entry_names(list(items))
     bodies: list[bytes] = []
     lives: list[int] = []
     size, now_ms = 0, int(now * 1000)
@@ -81,13 +100,15 @@ def parcel(core: Core, items: Mapping[Any, Any], ttl: float | None) -> Parcel | 
         bodies.append(pack_plain(payload, stamp, fresh_ms, until_ms))
         lives.append(max(1, until_ms - now_ms))
         size += len(payload)
-    entries = list(zip(names, _seal(shelf.vault, names, bodies), lives, strict=True))
-    batch = EntryBatch(entries, stamp_name, list(map(shelf.names.lease, names)))
+    leases = list(map(shelf.names.lease, names)) if core.ends_leases else ()
+    batch = EntryBatch(
+        list(zip(names, _seal(shelf.vault, names, bodies), lives, strict=True)), shelf.names.stamp, leases
+    )
     return Parcel(core, names, batch, stamp, size)
 
 
 def _seal(vault: Vault, names: list[bytes], bodies: list[bytes]) -> list[bytes]:
-    """Return bodies in their envelopes: one by one where each may be compressed, or there is but one."""
-    if len(bodies) > 1 and not vault.compresses:
+    """Return bodies in their envelopes: one by one where each may be compressed."""
+    if not vault.compresses:
         return vault.seal_page(names, bodies)
     return [vault.seal_plain(name, body) for name, body in zip(names, bodies, strict=True)]

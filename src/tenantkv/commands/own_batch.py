@@ -36,7 +36,7 @@ class EntryBatch(Sequence[Words]):
     Args:
         entries: own name, value and TTL in milliseconds of each; at least one.
         stamp: the own name of the cache's stamp.
-        leases: the own names of the leases to end.
+        leases: the own names of the leases to end, if there are any.
     """
 
     __slots__ = ("_entries", "_leases", "_stamp")
@@ -60,8 +60,9 @@ class EntryBatch(Sequence[Words]):
                 small = [b"\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(digits), digits)]
                 continue
             small.append(_ENTRY % (width + len(name), prefix, name, size, value, len(digits), digits))
-        small.append(_UNLINK_HEAD % (1 + len(self._leases)))
-        small += [_KEY % (width + len(name), prefix, name) for name in self._leases]
+        if self._leases:
+            small.append(_UNLINK_HEAD % (1 + len(self._leases)))
+            small += [_KEY % (width + len(name), prefix, name) for name in self._leases]
         small.append(_STAMP % (width + len(self._stamp), prefix, self._stamp))
         pieces.append(b"".join(small))
         return pieces
@@ -69,15 +70,17 @@ class EntryBatch(Sequence[Words]):
     @property
     def rules(self) -> list[Rule]:
         """The rule of each command."""
-        return [*[quick[b"SET"]] * len(self._entries), *_RULES_BEHIND]
+        behind = _RULES_BEHIND if self._leases else _RULES_BEHIND[1:]
+        return [*[quick[b"SET"]] * len(self._entries), *behind]
 
     def __len__(self) -> int:
-        return len(self._entries) + 2
+        return len(self._entries) + (2 if self._leases else 1)
 
     def __iter__(self) -> Iterator[Words]:
         for name, value, ttl_ms in self._entries:
             yield _SET, name, value, b"PX", ttl_ms
-        yield _UNLINK, *self._leases
+        if self._leases:
+            yield _UNLINK, *self._leases
         yield _GET, self._stamp
 
     @overload

@@ -149,6 +149,8 @@ class Store:
         core = cache._core
         # One set of counters for all of them, whatever loop and thread.
         core.stats = self.stats
+        # Else Django's own `get_or_set` computes, which takes none. Sessions are never computed.
+        core.ends_leases = options.single_flight and not for_sessions
         if kind is AsyncCache:
             # What a loop has learnt must not end with it: that the server is away, what it has not heard
             # of, and under which stamp entries count.
