@@ -52,7 +52,9 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         if connection_kwargs.get("registry"):
             namespace = connection_kwargs["namespace"]
             self.registrars[namespace] = registrar_for(namespace)
+        # Those who wait for a connection, and those who were told that there is one and have not run since.
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._called: set[asyncio.Future[None]] = set()
         arguments = asyncio_arguments({**no_maintenance_notifications(), **connection_kwargs})
         super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **arguments)
         self._is_lean = LEAN and not connection_kwargs.get("credential_provider") and not observability_on()
@@ -80,7 +82,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
 
     async def checkout(self, namespace: Namespace) -> Any:
         """Return a connection that speaks for `namespace` until it is released."""
-        if not self._available_connections and self._is_full():
+        if self._waiting or self._free() <= 0:
             await self._wait()
         connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:
@@ -97,41 +99,45 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         connection.session.registrar = self.registrars.get(namespace) if self.registrars else None
         return connection
 
-    def _is_full(self) -> bool:
-        return len(self._in_use_connections) >= self.max_connections
+    def _free(self) -> int:
+        """Return how many connections nobody has, and nobody was called for."""
+        called = sum(not turn.get_loop().is_closed() for turn in self._called) if self._called else 0
+        return self.max_connections - len(self._in_use_connections) - called
 
     async def _wait(self) -> None:
-        """Wait in line until a connection is free or there is room for one."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.pool_wait
-        enter = self._waiting.append
-        while not self._available_connections and self._is_full():
-            turn = loop.create_future()
-            enter(turn)
-            try:
-                await asyncio.wait_for(turn, max(0.0, deadline - loop.time()))
-            except BaseException as error:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                else:
-                    # Our turn came just when we gave up: it is the next one's.
-                    self._wake_next()
-                if not isinstance(error, asyncio.TimeoutError):
-                    raise
-                raise MaxConnectionsError(
-                    f"all {self.max_connections} connections of this pool are in use, and none came "
-                    f"back within {self.pool_wait:g} seconds; set max_connections= higher, or close "
-                    "pub/sub objects and pipelines that are not needed"
-                ) from None
-            # Whoever finds that a newcomer was quicker keeps the place in line.
-            enter = self._waiting.appendleft
+        """Wait in line until a connection is free or there is room for one, which is then the caller's.
 
-    def _wake_next(self) -> None:
-        while self._waiting:
+        Who comes later does not get it, not even the task that has just given it back: it would have it
+        again before anybody else has run.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._call_next()
+        try:
+            await asyncio.wait_for(turn, self.pool_wait)
+        except BaseException as error:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            # Perhaps it was called just when it gave up: then it is the next one's turn.
+            self._called.discard(turn)
+            self._call_next()
+            if not isinstance(error, asyncio.TimeoutError):
+                raise
+            raise MaxConnectionsError(
+                f"all {self.max_connections} connections of this pool are in use, and none came "
+                f"back within {self.pool_wait:g} seconds; set max_connections= higher, or close "
+                "pub/sub objects and pipelines that are not needed"
+            ) from None
+        # Taken by the caller before anybody else runs.
+        self._called.discard(turn)
+
+    def _call_next(self) -> None:
+        while self._waiting and self._free() > 0:
             turn = self._waiting.popleft()
-            if not turn.done():
+            # A loop may have ended with tasks that were never cancelled.
+            if not turn.done() and not turn.get_loop().is_closed():
+                self._called.add(turn)
                 turn.set_result(None)
-                break
 
     async def release(self, connection: Any) -> None:
         """Take a connection back, and wake the task that has waited longest."""
@@ -145,7 +151,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
         else:
             self._in_use_connections.discard(connection)
             self._available_connections.append(connection)
-        self._wake_next()
+        self._call_next()
 
     def view(self, namespace: Namespace) -> AsyncPoolView:
         """Return a pool for `namespace` on this pool's connections."""

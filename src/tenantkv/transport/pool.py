@@ -8,6 +8,7 @@ its namespace on the connection at checkout.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -32,6 +33,21 @@ from tenantkv.transport.speaking import LentPool
 #: Connections that one process holds at the most, and seconds to wait for one of them.
 MAX_CONNECTIONS = 16
 POOL_WAIT = 5.0
+
+# Seconds for which a thread that waits may be overtaken by one that does not.
+_LONGEST_OVERTAKEN = 0.002
+
+
+class _Turn(threading.Condition):
+    """A thread's place in the line for a connection.
+
+    Attributes:
+        since: when it began to wait, on the clock that only grows.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__(lock)
+        self.since = monotonic()
 
 
 class NamespacedConnectionPool(redis.ConnectionPool):
@@ -63,7 +79,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         if connection_kwargs.get("registry"):
             namespace = connection_kwargs["namespace"]
             self.registrars[namespace] = registrar_for(namespace)
-        self._waiters = 0
+        self._waiting: deque[_Turn] = deque()
         # Said here too, as redis-py 7 takes it out of the arguments that other pools are made from.
         arguments = {**no_maintenance_notifications(), **connection_kwargs}
         super().__init__(connection_class, max_connections or MAX_CONNECTIONS, **arguments)
@@ -92,8 +108,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         """Start anew, as in the child of a fork: with no connection and no lock that a thread holds."""
         # First, as redis-py's own takes the lock (redis-py 8), and lets other threads pass at its end.
         lock = self._lock = threading.RLock()
-        self._released = threading.Condition(lock)
-        self._waiters = 0
+        self._waiting = deque()
         super().reset()
         # Older ones (redis-py 5) made one of their own, on which nobody can wait.
         self._lock = lock
@@ -117,7 +132,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             return connection
         self._checkpid()
         with self._lock:
-            if not self._available_connections and self._is_full():
+            if self._must_wait():
                 self._wait_locked(monotonic() + self.pool_wait)
             if self._available_connections:
                 connection = self._available_connections.pop()
@@ -144,7 +159,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
         self._checkpid()
         while True:
             with self._lock:
-                if not self._available_connections and self._is_full():
+                if self._must_wait():
                     self._wait_locked(deadline)
             try:
                 return super().get_connection(*CHECKOUT)
@@ -154,19 +169,38 @@ class NamespacedConnectionPool(redis.ConnectionPool):
                     raise
 
     def _wait_locked(self, deadline: float) -> None:
-        """Wait, holding the lock, until a connection is free or there is room for one."""
-        self._waiters += 1
+        """Wait in line, holding the lock, until a connection is free or there is room for one."""
+        turn = _Turn(self._lock)
+        waiting = self._waiting
+        waiting.append(turn)
         try:
-            while not self._available_connections and self._is_full():
+            while waiting[0] is not turn or not self._has_one():
                 left = deadline - monotonic()
-                if left <= 0 or not self._released.wait(left):
+                if left <= 0 or not turn.wait(left):
+                    if waiting[0] is turn and self._has_one():
+                        break
                     raise MaxConnectionsError(
                         f"all {self.max_connections} connections of this process are in use, and "
                         f"none came back within {self.pool_wait:g} seconds; set max_connections= "
                         "higher, or close pub/sub objects and pipelines that are not needed"
                     )
         finally:
-            self._waiters -= 1
+            waiting.remove(turn)
+            if waiting:
+                # There may be one for it, too; it looks as soon as the lock is free.
+                waiting[0].notify()
+
+    def _has_one(self) -> bool:
+        return bool(self._available_connections) or not self._is_full()
+
+    def _must_wait(self) -> bool:
+        """Whether a newcomer has to stand in line.
+
+        It may be quicker than those who are there, as waking a thread takes longer than a command; but
+        not for ever, or threads that never rest would let nobody else have a connection.
+        """
+        waiting = self._waiting
+        return not self._has_one() or bool(waiting and monotonic() - waiting[0].since > _LONGEST_OVERTAKEN)
 
     def release(self, connection: Any) -> None:
         """Take a connection back, and wake a thread that waits for one."""
@@ -175,7 +209,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
                 connection.disconnect()
             super().release(connection)
             with self._lock:
-                self._released.notify()
+                self._notify_next()
             return
         self._checkpid()
         with self._lock:
@@ -190,8 +224,11 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             else:
                 connection.disconnect()
                 self._created_connections -= 1
-            if self._waiters:
-                self._released.notify()
+            self._notify_next()
+
+    def _notify_next(self) -> None:
+        if self._waiting:
+            self._waiting[0].notify()
 
     def view(self, namespace: Namespace) -> PoolView:
         """Return a pool for `namespace` on this pool's connections."""
