@@ -132,7 +132,7 @@ class NamespacedConnectionPool(redis.ConnectionPool):
             return connection
         self._checkpid()
         with self._lock:
-            if self._must_wait():
+            if (self._waiting or not self._available_connections) and self._must_wait():
                 self._wait_locked(monotonic() + self.pool_wait)
             if self._available_connections:
                 connection = self._available_connections.pop()
