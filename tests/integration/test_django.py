@@ -47,6 +47,9 @@ class Planted:
         return ran, ("planted",)
 
 
+_PATIENCES = {"patience", "socket_timeout", "socket_connect_timeout"}
+
+
 class World:
     """One tenant's caches on a server, and a neighbour who knows all names."""
 
@@ -59,6 +62,9 @@ class World:
         outer = {name: options.pop(name) for name in list(options) if name.isupper()}
         forget_stores()
         options.setdefault("namespace", self.namespace)
+        if url is None and self.raw is not None and not _PATIENCES.intersection(options):
+            # A machine that stands still for half a second is no outage; those have tests of their own.
+            options["patience"] = 5.0
         return TenantCache(url or self.url, {**outer, "OPTIONS": options})
 
     def wire(self, key: str, cache: str = "django") -> bytes:
