@@ -242,21 +242,23 @@ class Sealer:
         Quick if all have the same header, one that opened before, and neither expire nor are compressed;
         otherwise all are for `open`.
         """
-        form = self._admitted.get(blobs[0][:HEADER_BYTES]) if blobs else None
-        if form is not None and not form.flags and {blob[:HEADER_BYTES] for blob in blobs} == {form.header}:
-            lengths = [len(blob) for blob in blobs]
-            if form.shortest <= min(lengths) and max(lengths) <= self._longest:
-                return list(form.suite.open_each(blobs, form.associate_many(kind, name, fields)))
-        return [None] * len(blobs)
+        if (form := self._form_of_all(blobs)) is None:
+            return [None] * len(blobs)
+        return list(form.suite.open_each(blobs, form.associate_many(kind, name, fields)))
 
     def open_page(self, blobs: Sequence[bytes], kind: Kind, names: Sequence[bytes]) -> Iterator[bytes | None]:
         """Yield what `open_usual` returns for each, when it is asked for; quick if all have one header."""
+        if (form := self._form_of_all(blobs)) is None:
+            return (self.open_usual(blob, kind, name) for blob, name in zip(blobs, names, strict=True))
+        return form.suite.open_each(blobs, form.associate_names(kind, names))
+
+    def _form_of_all(self, blobs: Sequence[bytes]) -> Form | None:
+        """Return the form of envelopes that have one header, met before and without flags, if they have."""
         form = self._admitted.get(blobs[0][:HEADER_BYTES]) if blobs else None
-        if form is not None and not form.flags and {blob[:HEADER_BYTES] for blob in blobs} == {form.header}:
-            lengths = set(map(len, blobs))
-            if form.shortest <= min(lengths) and max(lengths) <= self._longest:
-                return form.suite.open_each(blobs, form.associate_names(kind, names))
-        return (self.open_usual(blob, kind, name) for blob, name in zip(blobs, names, strict=True))
+        if form is None or form.flags or {blob[:HEADER_BYTES] for blob in blobs} != {form.header}:
+            return None
+        lengths = set(map(len, blobs))
+        return form if form.shortest <= min(lengths) and max(lengths) <= self._longest else None
 
     def open_usual(self, blob: bytes, kind: Kind, name: bytes) -> bytes | None:
         """Return what `open` returns, or ``None`` where that has to look: it says nothing of the envelope.

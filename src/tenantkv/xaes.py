@@ -82,7 +82,7 @@ class XAES256GCM:
         b'XAES-256-GCM'
     """
 
-    __slots__ = ("_cipher", "_gcm", "_idle", "_invalid", "_masks", "_number", "_recent")
+    __slots__ = ("_cipher", "_gcm", "_idle", "_invalid", "_masks", "_number")
 
     def __init__(self, key: bytes) -> None:
         from cryptography.exceptions import InvalidTag
@@ -99,7 +99,6 @@ class XAES256GCM:
         # Cipher contexts must not be used by two threads at once. Each call takes one from here and
         # puts it back; popping and appending are atomic, also without the GIL.
         self._idle: list[CipherContext] = []
-        self._recent = _RECENT
         self._number = next(_numbers)
         zero = self._cipher.encryptor().update(bytes(16))
         self._masks = int.from_bytes(_MESSAGES, "big") ^ double(zero) * _TWICE
@@ -120,14 +119,14 @@ class XAES256GCM:
     def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
         """Return the plaintext, or ``None`` if any of the arguments is not what was encrypted."""
         place = self._number, nonce[:_HALF]
-        known = self._recent.get(place) if len(nonce) == NONCE_BYTES else None
+        known = _RECENT.get(place) if len(nonce) == NONCE_BYTES else None
         aead = self._gcm(self._derive(nonce)) if known is None else known
         try:
             opened: bytes = aead.decrypt(nonce[_HALF:], data, associated)
         except self._invalid:
             return None
         if known is None:
-            self._recent.put(place, aead)
+            _RECENT.put(place, aead)
         return opened
 
     def encrypt_many(
@@ -163,7 +162,7 @@ class XAES256GCM:
                 # By the usual way, which remembers the key if this one opens.
                 yield self.decrypt(nonce, data, vouched)
                 half = nonce[:_HALF]
-                aead = self._recent.get((self._number, half))
+                aead = _RECENT.get((self._number, half))
                 continue
             try:
                 body: bytes | None = aead.decrypt(nonce[_HALF:], data, vouched)

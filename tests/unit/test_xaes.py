@@ -6,6 +6,7 @@ import copy
 import hashlib
 import pickle
 import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,14 @@ def test_it_is_neither_shown_nor_pickled() -> None:
             take(aead)
 
 
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_threads_may_share_it() -> None:
     aead, wrong = XAES256GCM(bytes(32)), []
 
@@ -133,11 +142,7 @@ def test_threads_may_share_it() -> None:
             if aead.decrypt(nonce, aead.encrypt(nonce, b"x", b"a"), b"a") != b"x":
                 wrong.append(nonce)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(8, work)
     assert wrong == []
 
 
@@ -187,11 +192,7 @@ class TestRecentKeys:
                 if aead.decrypt(nonce, sealed[number], b"") != values[number]:
                     wrong.append(number)
 
-        threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(8, read)
         assert wrong == []
 
     def test_threads_that_keep_keys_at_a_time(self) -> None:
@@ -200,13 +201,9 @@ class TestRecentKeys:
         sealed = [(nonce, aead.encrypt(nonce, nonce, b"")) for nonce in nonces]
         wrong: list[bytes] = []
 
-        def read() -> None:
+        def read(_: int) -> None:
             wrong.extend(nonce for nonce, blob in sealed if aead.decrypt(nonce, blob, b"") != nonce)
 
-        threads = [threading.Thread(target=read) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(4, read)
         # A thread that is at it may be one ahead.
         assert wrong == [] and len(xaes._RECENT) <= 404

@@ -1,6 +1,7 @@
 """Steps and who takes them: what a method does is written once, as a generator, for both worlds.
 
-A step is an operation to run on the server, `COMPUTE` for calling the caller's function, or a `Wait`.
+A step is an operation to run on the server, or whatever else ``run`` takes, `COMPUTE` for calling the
+caller's function, or a `Wait`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Steps = Generator[Step, Any, Result]
 
 
 def drive(
-    steps: Steps[Result], run: Callable[[Operation[Any]], Any], compute: Callable[[], Any] | None = None
+    steps: Steps[Result], run: Callable[[Any], Any], compute: Callable[[], Any] | None = None
 ) -> Result:
     """Take steps one after the other, in a thread."""
     try:
@@ -60,7 +61,7 @@ def drive(
 
 async def adrive(
     steps: Steps[Result],
-    run: Callable[[Operation[Any]], Awaitable[Any]],
+    run: Callable[[Any], Awaitable[Any]],
     compute: Callable[[], Awaitable[Any]] | None = None,
 ) -> Result:
     """Take steps one after the other, in a task."""

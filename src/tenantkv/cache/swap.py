@@ -1,6 +1,6 @@
 """The short way of `add`, `touch` and `incr`: entries without tags, under the stamp that this process knows.
 
-One read and one swap, as `ops.cache.amend` does them; only its effects and their driver are left out. Where
+One read and one swap, as `ops.cache.amend` does them; only its effects are left out. Where
 this process believes that it knows what is there (nothing, or what it wrote last), it swaps at once: a swap
 that fails says what is there, so a wrong guess takes no more round trips than the read.
 
@@ -27,7 +27,7 @@ _REMEMBERED_AT_MOST = 250
 _LARGEST_REMEMBERED = 250
 
 # Gets the replies of the commands that it yields; gives whether the change was made, or `LOOK`.
-Trips = Generator[list[Any], list[Any], Any]
+Trips = Generator[Any, list[Any], Any]
 
 
 class Swap:
@@ -65,8 +65,10 @@ class Swap:
         if not (reply is None or type(reply) is bytes):
             return LOOK
         write = self._write(reply)
-        if write is LOOK or write is None:
-            return False if write is None else LOOK
+        if write is LOOK:
+            return LOOK
+        if write is None:
+            return False
         (reply,) = yield [write[0]]
         return self._done(write[1]) if reply == 1 else LOOK
 
@@ -132,17 +134,13 @@ def swap(core: Core, wire: Wire, change: Change) -> bool:
     """Change an entry atomically, and return whether it was: up to two trips if it is a usual one."""
     short = _swap(core, change) if wire.is_clear else None
     if short is not None:
-        trips = short.trips()
         try:
-            commands = next(trips)
-            while True:
-                commands = trips.send(wire.write(commands))
-        except StopIteration as end:
-            if end.value is not LOOK:
-                return bool(end.value)
+            done = drive(short.trips(), wire.write)
         except OUTAGE as error:
             core.outage(error)
             return False
+        if done is not LOOK:
+            return bool(done)
     return drive(amend(core, change.name, change.make, change.tags), wire.run)
 
 
@@ -150,15 +148,11 @@ async def aswap(core: Core, wire: AsyncWire, change: Change) -> bool:
     """See `swap`."""
     short = _swap(core, change) if wire.is_clear else None
     if short is not None:
-        trips = short.trips()
         try:
-            commands = next(trips)
-            while True:
-                commands = trips.send(await wire.write(commands))
-        except StopIteration as end:
-            if end.value is not LOOK:
-                return bool(end.value)
+            done = await adrive(short.trips(), wire.write)
         except OUTAGE as error:
             core.outage(error)
             return False
+        if done is not LOOK:
+            return bool(done)
     return await adrive(amend(core, change.name, change.make, change.tags), wire.run)

@@ -82,6 +82,14 @@ def context_argument(text: str) -> tuple[str, str]:
     return glob, name
 
 
+def without_url(consequence: str) -> ConfigurationError:
+    """Return the error for a command that needs a server, where no URL says which."""
+    return ConfigurationError(
+        f"no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), {consequence}: "
+        "say which with export TENANTKV_URL=redis://HOST:6379/0"
+    )
+
+
 @contextmanager
 def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[Any]:
     """Give a client for the namespace and server in use.
@@ -104,10 +112,7 @@ def talking(arguments: argparse.Namespace, *, reveal: bool = True) -> Iterator[A
 
     settings = resolve(environ=os.environ, namespace=arguments.namespace)
     if settings.url_source == "default":
-        raise ConfigurationError(
-            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask: "
-            "say which with export TENANTKV_URL=redis://HOST:6379/0"
-        )
+        raise without_url("so there is no server to ask")
     # On a Cluster a registry needs all keys in one slot.
     is_spread = settings.kind == "cluster" and settings.placement != "slot"
     registry = None if settings.is_registry_chosen or is_spread else True

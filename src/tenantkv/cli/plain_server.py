@@ -89,27 +89,17 @@ def _pool(settings: Settings) -> Any:
 
 def _sentinel_pool(settings: Settings) -> Any:
     # Here, as most servers have no Sentinels.
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
     from redis.sentinel import SentinelConnectionPool
 
-    from tenantkv.transport.sentinel import (
-        Sentinels,
-        _Managed,
-        _ManagedSSL,
-        sentinel_arguments,
-        server_options,
-    )
+    from tenantkv.transport.sentinel import _Managed, _ManagedSSL, sentinels_of, server_options
 
     server = settings.server
     options = _options(settings.redis_url or "")
     options.pop("connection_class", None)
     # Sentinels know no keys, so nobody asks for the namespace.
     found = Target(settings, cast(Any, None), options, server.scheme)
-    asking = sentinel_arguments(found, Retry(NoBackoff(), 0))
     arguments: dict[str, Any] = {
         "connection_class": _ManagedSSL if server.scheme == "rediss" else _Managed,
         **server_options(options),
     }
-    sentinel = Sentinels(list(server.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    return SentinelConnectionPool(server.service, sentinel, **arguments)
+    return SentinelConnectionPool(server.service, sentinels_of(found), **arguments)

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_target_arguments, natural
+from tenantkv.cli.client import add_target_arguments, natural, without_url
 from tenantkv.config import resolve
 from tenantkv.errors import ConfigurationError
 
@@ -101,10 +101,7 @@ def _client(arguments: argparse.Namespace) -> Any:
 
     settings = resolve(environ=os.environ, namespace=arguments.namespace)
     if settings.url_source == "default":
-        raise ConfigurationError(
-            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so there is no server to ask: "
-            "say which with export TENANTKV_URL=redis://HOST:6379/0"
-        )
+        raise without_url("so there is no server to ask")
     if settings.kind in ("cluster", "memory"):
         raise ConfigurationError(f"the proxy speaks to one server; {settings.kind} URLs are not for it")
     registry = None if settings.is_registry_chosen else True

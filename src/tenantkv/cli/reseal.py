@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenantkv.cli import output
-from tenantkv.cli.client import add_child_argument, context_argument
+from tenantkv.cli.client import add_child_argument, context_argument, without_url
 from tenantkv.cli.progress import Bar
 from tenantkv.config import resolve
-from tenantkv.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from tenantkv.keyring import Key
@@ -176,10 +175,7 @@ def _connect(arguments: argparse.Namespace) -> Any:
     from tenantkv.transport.connect import connect
 
     if resolve(environ=os.environ, namespace=arguments.namespace).url_source == "default":
-        raise ConfigurationError(
-            "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), so nothing can be resealed: "
-            "say which with export TENANTKV_URL=redis://HOST:6379/0"
-        )
+        raise without_url("so nothing can be resealed")
     client = connect(
         namespace=arguments.namespace,
         names="hidden" if arguments.hidden_names else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tenantkv.cli.adopt_journal import Journal, beside
-from tenantkv.cli.client import ServerError
+from tenantkv.cli.client import ServerError, without_url
 from tenantkv.cli.rotate_server import Mover
 from tenantkv.cli.rotate_work import Moving, Names, Show
 from tenantkv.config import resolve
@@ -57,10 +57,7 @@ class Place:
 
         settings = resolve(environ=os.environ, namespace=arguments.namespace)
         if settings.url_source == "default":
-            raise ConfigurationError(
-                "no server URL is set (TENANTKV_URL, TOOL_REDIS_URI or REDIS_URL), and keys lie on one: "
-                "say which with export TENANTKV_URL=redis://HOST:6379/0"
-            )
+            raise without_url("and keys lie on one")
         asked = {"contexts": dict(arguments.context)} if getattr(arguments, "context", None) else {}
         spaces = [
             Namespace(each, placement=settings.placement, protection=settings.protect(each, asked))

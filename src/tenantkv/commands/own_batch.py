@@ -21,7 +21,9 @@ from tenantkv.commands.table import quick
 _SET, _GET, _UNLINK = OwnWord(b"SET"), OwnWord(b"GET"), OwnWord(b"UNLINK")
 _UNLINK_HEAD = b"*%d\r\n$6\r\nUNLINK\r\n"
 _STAMP = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b%b\r\n"
-_ENTRY = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
+_BEFORE_VALUE = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n"
+_BEHIND_VALUE = b"\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
+_ENTRY = _BEFORE_VALUE + b"%b" + _BEHIND_VALUE
 _KEY = b"$%d\r\n%b%b\r\n"
 _RULES_BEHIND = (quick[b"UNLINK"], quick[b"GET"])
 
@@ -55,9 +57,9 @@ class EntryBatch(Sequence[Words]):
             digits = b"%d" % ttl_ms
             size = len(value)
             if size > COPY_LIMIT_BYTES:
-                head = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b%b\r\n$%d\r\n" % (width + len(name), prefix, name, size)
+                head = _BEFORE_VALUE % (width + len(name), prefix, name, size)
                 pieces += [b"".join((*small, head)), value]
-                small = [b"\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(digits), digits)]
+                small = [_BEHIND_VALUE % (len(digits), digits)]
                 continue
             small.append(_ENTRY % (width + len(name), prefix, name, size, value, len(digits), digits))
         if self._leases:

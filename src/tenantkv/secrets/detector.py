@@ -129,7 +129,7 @@ class Detector:
         found = _find(value, name, field, _NOTHING, mask)
         if found is None or not self._allow:
             return found
-        return self._without_allowed(found, value, name, field)
+        return self._without_allowed(found, value, name, field, mask)
 
     def find_own(self, value: Scannable) -> Finding | None:
         """Return a finding if a value holds this namespace's own prefix or key material."""
@@ -145,7 +145,7 @@ class Detector:
         return None
 
     def _without_allowed(
-        self, found: Finding | None, value: bytes, name: bytes, field: bytes
+        self, found: Finding | None, value: bytes, name: bytes, field: bytes, mask: bytes | None
     ) -> Finding | None:
         """Look again, without the rules that are allowed for that name."""
         allowed = {rule for pattern, rule in self._allow if pattern.fullmatch(name)}
@@ -153,7 +153,6 @@ class Detector:
             return None
         if found is None or found.rule not in allowed:
             return found
-        mask = mask_of(value) if len(value) <= MAX_SCANNED_BYTES else None
         return _find(value, name, field, frozenset(allowed), mask)
 
 

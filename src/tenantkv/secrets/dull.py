@@ -3,7 +3,7 @@
 Laws of this file:
 
 1. What is dull is nothing to `find_format` and `find_field`, with whatever is skipped; what is not dull may
-   still be nothing to them. `tests/unit/test_secrets.py` holds both against each other.
+   still be nothing to them. `tests/unit/test_dull.py` holds both against each other.
 2. One look by one expression over the whole value. It looks for rarer letters of what it means, as those of
    `ANY_STEM` do, since the engine tries it wherever one of its first letters stands.
 """

@@ -82,8 +82,7 @@ class AsyncNamespacedConnectionPool(aredis.ConnectionPool):
 
     async def checkout(self, namespace: Namespace) -> Any:
         """Return a connection that speaks for `namespace` until it is released."""
-        is_busy = self._waiting or self._called or len(self._in_use_connections) >= self.max_connections
-        if is_busy and (self._waiting or self._free() <= 0):
+        if self._waiting or self._free() <= 0:
             await self._wait()
         connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
         try:

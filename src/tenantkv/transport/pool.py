@@ -186,9 +186,8 @@ class NamespacedConnectionPool(redis.ConnectionPool):
                     )
         finally:
             waiting.remove(turn)
-            if waiting:
-                # There may be one for it, too; it looks as soon as the lock is free.
-                waiting[0].notify()
+            # There may be one for the next, too; it looks as soon as the lock is free.
+            self._notify_next()
 
     def _has_one(self) -> bool:
         return bool(self._available_connections) or not self._is_full()

@@ -134,6 +134,12 @@ def server_options(options: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if k not in ("host", "port")}
 
 
+def sentinels_of(found: Target) -> Sentinels:
+    """Return the Sentinels that a URL names, each of which is asked once. No round trip."""
+    asking = sentinel_arguments(found, Retry(NoBackoff(), 0))
+    return Sentinels(list(found.settings.server.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+
+
 def sentinel_pool(found: Target, options: dict[str, Any]) -> NamespacedConnectionPool:
     """Return a pool of connections to the primary of the URL's service. No round trip.
 
@@ -142,8 +148,7 @@ def sentinel_pool(found: Target, options: dict[str, Any]) -> NamespacedConnectio
         options: as for `NamespacedConnectionPool`, with ``namespace``.
     """
     server = found.settings.server
-    asking = sentinel_arguments(found, Retry(NoBackoff(), 0))
-    sentinel = Sentinels(list(server.hosts), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    sentinel = sentinels_of(found)
     secure = server.scheme == "rediss"
     pool = server_options(options)
     pool.setdefault(
