@@ -12,6 +12,7 @@ import redis
 
 import tenantkv
 from tenantkv import Keyring, Namespace
+from tenantkv.ops.clearing import delete
 from tenantkv.ops.registry import RESERVED, SHARDS, Registrar, shard_key, shard_of
 
 
@@ -112,6 +113,48 @@ def test_the_operator_finds_what_we_list(kv, shared_server, namespace):
     write_everything(kv)
     assert set(kv.scan_iter()) == operators_view(shared_server, namespace)
     kv.flushdb()
+    assert shared_server.dump_keys() == set()
+
+
+def clock_of(kv, seconds):
+    """Have a client register as on a host whose clock is `seconds` ahead."""
+
+    class Elsewhere(Registrar):
+        def asides(self, names, now):
+            return super().asides(names, now + seconds)
+
+    kv.connection_pool.registrars[kv.namespace] = Elsewhere()
+
+
+@pytest.mark.parametrize("seconds", [5, 0, -5])
+@pytest.mark.parametrize("way", ["flushdb", "delete"])
+def test_clearing_leaves_nothing_of_a_host_with_another_clock(kv, shared_server, namespace, seconds, way):
+    clock_of(kv, seconds)
+    names = [f"n:{number}" for number in range(300)]
+    for name in names:
+        kv.set(name, 1)
+    with tenantkv.connect(shared_server.url, namespace=namespace, registry=True) as other:
+        if way == "flushdb":
+            other.flushdb()
+        else:
+            assert other.run(delete(other.keys(), other.registrar, time.time())) == len(names)
+    assert shared_server.dump_keys() == set()
+
+
+def test_listing_drops_what_is_gone_and_registers_nothing(kv, namespace, shared_server):
+    class Reader(Registrar):
+        def asides(self, names, now):
+            pytest.fail(f"who only lists and clears registers {list(names)}")
+
+    clock_of(kv, -15)
+    for number in range(300):
+        kv.set(f"n:{number}", 1)
+    kv.delete(*(f"n:{number}" for number in range(1, 300)))
+    with tenantkv.connect(shared_server.url, namespace=namespace, registry=True) as other:
+        other.connection_pool.registrars[namespace] = Reader()
+        assert other.keys() == [b"n:0"]
+        assert registered(kv) == 1
+        other.flushdb()
     assert shared_server.dump_keys() == set()
 
 

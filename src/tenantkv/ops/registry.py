@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tenantkv.commands.globs import glob_regex
-from tenantkv.commands.own_scripts import EVAL
+from tenantkv.commands.own_scripts import CLEARING_EVAL
 from tenantkv.namespace import RESERVED
 from tenantkv.ops.effects import Batch, Operation
 from tenantkv.ops.registry_cover import PLAIN, Cover
@@ -221,12 +221,15 @@ def is_wrong_type(reply: Any) -> bool:
 def tidy_command(
     shard: int, names: Sequence[bytes], now: float, *, grace: float | None = None, cover: Cover = PLAIN
 ) -> Words:
-    """Return the command that drops those of `names` whose keys are gone, and returns their members."""
+    """Return the command that drops those of `names` whose keys are gone, and returns their members.
+
+    It registers nothing itself: names that it sent ahead would be new, and stay.
+    """
     until = int(now - (GRACE if grace is None else grace))
     key = shard_key(shard)
     members = [cover.member(key, name) for name in names]
-    keys = map(cover.key, names)
-    return (EVAL, script("registry_tidy").body, 1 + len(names), key, *keys, int(now), until, *members)
+    keys = [key, *map(cover.key, names)]
+    return (CLEARING_EVAL, script("registry_tidy").body, len(keys), *keys, int(now), until, *members)
 
 
 def read_shards(
@@ -316,7 +319,10 @@ def read_all(
 
 
 def drop(names: Sequence[bytes], now: float, cover: Cover = PLAIN) -> Operation[None]:
-    """Let names whose keys were deleted leave the registry, but for those that are back already."""
+    """Let names whose keys were deleted leave the registry, but for those that are back already.
+
+    Those too that a host registered whose clock is ahead of ours, by up to `GRACE`.
+    """
     by_shard: dict[int, list[bytes]] = {}
     for name in names:
         by_shard.setdefault(shard_of(name), []).append(name)
@@ -324,7 +330,7 @@ def drop(names: Sequence[bytes], now: float, cover: Cover = PLAIN) -> Operation[
     for shard, members in by_shard.items():
         for start in range(0, len(members), _TIDY_AT_ONCE):
             lot = members[start : start + _TIDY_AT_ONCE]
-            commands.append(tidy_command(shard, lot, now, grace=0.0, cover=cover))
+            commands.append(tidy_command(shard, lot, now, grace=-GRACE, cover=cover))
     for start in range(0, len(commands), _SHARDS_AT_ONCE):
         yield Batch(commands[start : start + _SHARDS_AT_ONCE])
 
