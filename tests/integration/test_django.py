@@ -40,6 +40,11 @@ def ran(what: str) -> str:
     return what
 
 
+def about(seconds: int) -> Any:
+    """What is left of so many seconds on a machine that may stand still meanwhile."""
+    return pytest.approx(seconds, abs=3)
+
+
 class Planted:
     """What runs code where it is unpickled."""
 
@@ -164,7 +169,7 @@ def test_sessions_are_sealed_and_their_names_hidden(world: World) -> None:
     assert not any(b"s3ss10n" in name or b"sessions" in name for name in names)
     assert not any(b"an-ordinary-word" in (world.raw.get(name) or b"") for name in names)
     assert cache.get_many([SESSION, "x"]) == {SESSION: cache.get(SESSION)}
-    assert cache.ttl(SESSION) == 60
+    assert cache.ttl(SESSION) == about(60)
     # A session of another key is nobody's.
     first = next(name for name in names if b"}h1:" in name)
     cache.set(SESSION + "x", {"_auth_user_id": "2"}, 60)
@@ -256,14 +261,14 @@ def test_time_outs(world: World) -> None:
     cache.set("default", 1)
     cache.set("none", 1, None)
     cache.set("fraction", 1, 0.75)
-    assert (cache.ttl("default"), cache.ttl("none"), cache.ttl("missing")) == (1000, 1000, 0)
+    assert (cache.ttl("default"), cache.ttl("none"), cache.ttl("missing")) == (about(1000), about(1000), 0)
     assert 0 < cache.pttl("fraction") <= 750
     assert cache.set("gone", 1, 0) and cache.get("gone") is None
-    assert cache.expire("none", 50) and cache.ttl("none") == 50
-    assert cache.persist("none") and cache.ttl("none") == 1000
-    assert cache.incr("none") == 2 and cache.ttl("none") == 1000
+    assert cache.expire("none", 50) and cache.ttl("none") == about(50)
+    assert cache.persist("none") and cache.ttl("none") == about(1000)
+    assert cache.incr("none") == 2 and cache.ttl("none") == about(1000)
     cache.expire("none", 77)
-    assert cache.incr_version("none") == 2 and cache.ttl("none", version=2) == 77
+    assert cache.incr_version("none") == 2 and cache.ttl("none", version=2) == about(77)
     forever = world.cache(allow_forever=True)
     forever.set("none", 1, None)
     assert forever.ttl("none") is None and world.raw.ttl(world.wire("none")) == -1
@@ -373,7 +378,7 @@ def test_one_of_twenty_threads_computes(world: World) -> None:
     for thread in threads:
         thread.join()
     assert values == [7] * 20 and computed == [1]
-    assert cache.get("a") == 7 and cache.ttl("a") == 60
+    assert cache.get("a") == 7 and cache.ttl("a") == about(60)
 
 
 async def test_a_hundred_tasks_compute_once(world: World) -> None:
