@@ -26,7 +26,7 @@ from tenantkv.transport.redis_py import (
     unread_bytes,
     wrap_push_handlers,
 )
-from tenantkv.transport.retry import mark_unrepeatable
+from tenantkv.transport.retry import let_retry, mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
 from tenantkv.transport.speaking import Speaking
 from tenantkv.transport.unseen import Unseen
@@ -59,6 +59,7 @@ class AsyncNamespacedMixin(Speaking):
         self._timer: asyncio.TimerHandle | None = None
         self._loop: Any = None
         self._unseen = Unseen()
+        let_retry(kwargs)
         super().__init__(*args, **kwargs)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 

@@ -29,7 +29,7 @@ from tenantkv.transport.redis_py import (
     wrap_push_handlers,
 )
 from tenantkv.transport.refusals import as_response
-from tenantkv.transport.retry import mark_unrepeatable
+from tenantkv.transport.retry import let_retry, mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
 from tenantkv.transport.speaking import Speaking
 
@@ -63,6 +63,7 @@ class NamespacedMixin(Speaking):
         self._lean: tuple[Any, Any] | None = None
         self._poller: tuple[Any, Any] = (None, None)
         self._blocked_for = 0.0
+        let_retry(kwargs)
         super().__init__(*args, **kwargs)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 

@@ -105,6 +105,16 @@ def default_async_retry() -> AsyncSafeRetry:
     return AsyncSafeRetry(FullJitterBackoff(cap=LONGEST_WAIT, base=BASE_WAIT), RETRIES, _SUPPORTED)
 
 
+def let_retry(options: dict[str, Any]) -> None:
+    """Have a connection's errors reach the policy in its options.
+
+    redis-py 5 asks it only about those of ``retry_on_error``, later versions about all that it supports.
+    A list for each connection, since redis-py may add to it.
+    """
+    if isinstance(options.get("retry"), (SafeRetry, AsyncSafeRetry)):
+        options.setdefault("retry_on_error", list(_SUPPORTED))
+
+
 def may_repeat(rules: Iterable[Rule]) -> bool:
     """Whether commands that went out together do and answer the same when they are sent again.
 
