@@ -6,6 +6,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+from tests import listeners
+
 
 class CuttingProxy:
     """Hands bytes on between clients and a server, and cuts the connection after a request.
@@ -56,7 +58,7 @@ class CuttingProxy:
             assert self._carried_out.wait_for(lambda: not self._under_way, 60)
 
     def close(self) -> None:
-        self._listener.close()
+        listeners.end(self._listener)
 
     def _accept(self) -> None:
         while True:

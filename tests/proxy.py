@@ -6,6 +6,8 @@ import contextlib
 import socket
 import threading
 
+from tests import listeners
+
 
 class Proxy:
     """Passes bytes between clients and a server that can be exchanged while it runs.
@@ -47,7 +49,7 @@ class Proxy:
             _end(each)
 
     def stop(self) -> None:
-        self._listener.close()
+        listeners.end(self._listener)
         self.cut_all()
 
     def __enter__(self) -> Proxy:

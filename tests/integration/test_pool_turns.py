@@ -22,9 +22,12 @@ def namespace() -> Namespace:
     return Namespace(Keyring.generate(os.urandom(96)))
 
 
-def is_fair(counts: list[int], worst: list[float]) -> bool:
-    """Say whether nobody got much less than others, nor waited for as long as it took."""
-    return min(counts) > max(counts) / 10 > 1 and max(worst) < 0.5
+def is_fair(counts: list[int], worst: list[int]) -> bool:
+    """Say whether nobody got much less than others, nor waited for a third of all calls.
+
+    In calls and not in seconds, since the machine may stand still.
+    """
+    return min(counts) > max(counts) / 10 > 1 and max(worst) < sum(counts) / 3
 
 
 @pytest.mark.parametrize(("connections", "threads"), [(1, 3), (2, 3), (4, 16)])
@@ -33,13 +36,14 @@ def test_threads_that_never_rest_leave_others_their_turn(
 ) -> None:
     with tenantkv.connect(shared_server.url, namespace=namespace, max_connections=connections) as kv:
         kv.set("a", 1)
-        counts, worst = [0] * threads, [0.0] * threads
+        counts, worst = [0] * threads, [0] * threads
         end = time.monotonic() + 1.5
 
         def ask(number: int) -> None:
-            while (began := time.monotonic()) < end:
+            while time.monotonic() < end:
+                before = sum(counts)
                 assert kv.get("a") == b"1"
-                worst[number] = max(worst[number], time.monotonic() - began)
+                worst[number] = max(worst[number], sum(counts) - before)
                 counts[number] += 1
 
         running = [threading.Thread(target=ask, args=(number,)) for number in range(threads)]
@@ -58,13 +62,14 @@ async def test_tasks_that_never_rest_leave_others_their_turn(
     options: dict[str, Any] = {"namespace": namespace, "max_connections": connections}
     async with tenantkv.asyncio.connect(shared_server.url, **options) as kv:
         await kv.set("a", 1)
-        counts, worst = [0] * tasks, [0.0] * tasks
+        counts, worst = [0] * tasks, [0] * tasks
         end = time.monotonic() + 1.0
 
         async def ask(number: int) -> None:
-            while (began := time.monotonic()) < end:
+            while time.monotonic() < end:
+                before = sum(counts)
                 assert await kv.get("a") == b"1"
-                worst[number] = max(worst[number], time.monotonic() - began)
+                worst[number] = max(worst[number], sum(counts) - before)
                 counts[number] += 1
 
         await asyncio.gather(*map(ask, range(tasks)))

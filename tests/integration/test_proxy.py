@@ -395,9 +395,10 @@ def test_a_big_value_does_not_stay_in_memory(tmp_path: Path, open_server: RealSe
         kv.set("big", content)
         assert all(kv.get("big") == content for _ in range(3))
         kv.delete("big")
-        with open(f"/proc/{proxy.process.pid}/status") as status:
-            peak = int(re.search(r"VmHWM:\s+(\d+)", status.read())[1])  # type: ignore[index]
-    assert peak < 200_000, f"{peak} kB for a value of 30 MB"
+        status = Path(f"/proc/{proxy.process.pid}/status").read_text()
+        peak, stays = (int(re.search(rf"{word}:\s+(\d+)", status)[1]) for word in ("VmHWM", "VmRSS"))  # type: ignore[index]
+    # 65 MB without it. On its way there are four or five copies, and what is not freed yet.
+    assert peak < 300_000 and stays < 150_000, f"{peak} kB, then {stays} kB, for a value of 30 MB"
 
 
 def test_who_does_not_read_waits_alone(proxy: Proxy) -> None:

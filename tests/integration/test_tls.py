@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import tenantkv
 from tenantkv import Keyring, Namespace
+from tests import listeners
 from tests.servers import RealServer
 
 
@@ -108,7 +109,7 @@ class Terminator:
             server.sendall(data)
 
     def close(self) -> None:
-        self._listener.close()
+        listeners.end(self._listener)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import tenantkv
 from tenantkv import Keyring, Namespace
+from tests import listeners
 from tests.servers import RealServer
 
 FAULTS = ["none", "before", "after", "in the reply", "delay"]
@@ -40,7 +41,7 @@ class FaultyProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        self._listener.close()
+        listeners.end(self._listener)
 
     def _accept(self) -> None:
         while True:
