@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tenantkv.secrets import Detector
 from tenantkv.secrets.dull import is_dull
-from tenantkv.secrets.fields import find_field
+from tenantkv.secrets.fields import FEW_BYTES, find_field
 from tenantkv.secrets.formats import find_format, mask_of
 from tenantkv.secrets.formats_table import FORMATS, MARKS
+from tenantkv.secrets.pickles import is_old_pickle
 from tests import corpus
 
 PIECES = [
@@ -62,6 +63,17 @@ def test_nothing_that_is_found_is_dull() -> None:
                 found += 1
                 assert not dull(data), data
     assert found > 10_000
+
+
+def test_what_is_found_in_little_is_found_in_much() -> None:
+    """The long look searches much for other stems than little, and for what two of them share first."""
+    found = 0
+    for value in in_corpus():
+        # An old pickle is one only from its first byte.
+        if len(value) <= FEW_BYTES and not is_old_pickle(value) and says(value):
+            found += 1
+            assert says(b"plain words " * 60 + value), value
+    assert found > 5_000
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8)), max_size=30).map(b"".join))

@@ -15,8 +15,15 @@ from tenantkv.secrets.pickles import is_old_pickle, strings
 
 RULES = {WEAK: "named-token", STRONG: "named-secret", PASSWORD: "named-password"}
 
-# Searched on much. `names.py` judges more words than these, which would cost more than they find here.
-_STEMS = (b"pass", b"pwd", b"secret", b"token", b"cred", b"authorization", b'auth"', b"cookie", b"sess")
+# Searched on much, by what two of them share: mostly it is found at once, or neither is there. `names.py`
+# judges more words than these, which would cost more than they find here.
+_STEMS = (
+    (b"ss", (b"pass", b"sess")),
+    (b"pwd", (b"pwd",)),
+    (b"cre", (b"cred", b"secret")),
+    (b"ok", (b"token", b"cookie")),
+    (b"uth", (b"authorization", b'auth"')),
+)
 # On little, one expression is faster; it looks for the rarer letters of the same stems.
 # It must begin with letters, not look-behinds, or the search tries it at every byte.
 ANY_STEM = re.compile(
@@ -66,7 +73,7 @@ def find_field(
         return found
     judged = [0]
     if len(data) > FEW_BYTES:
-        for stem in _STEMS:
+        for stem in [stem for shared, stems in _STEMS if shared in lowered for stem in stems]:
             position, left = lowered.find(stem), _MOST_NAMES
             while position >= 0 and left and judged[0] < _MOST_VALUES:
                 if found := _field_at(data, mask, position, skip, judged):

@@ -94,7 +94,8 @@ def find_format(
 def _find_plain(data: bytes, lowered: bytes, mask: bytes, skip: frozenset[str]) -> tuple[str, int] | None:
     found = _find_run(data, mask, skip) if _RUN in mask else None
     # The marks' strings are written out here, since this runs for every value.
-    if found is None and (b"-----BEGIN" in data or b"hook" in data or b"Q~" in data):
+    # One byte is found much sooner than two: "~" is in few values.
+    if found is None and (b"-----BEGIN" in data or b"hook" in data or (b"~" in data and b"Q~" in data)):
         found = _find_mark(data, skip)
     if found is None and b"@" in data and b"://" in data and "url-credentials" not in skip:
         found = _find_url_credentials(data)
