@@ -6,8 +6,6 @@ An asyncio time-out ends whatever a call waits for, so the client's own connecti
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -18,11 +16,7 @@ from tenantkv.cache.wire import OUTAGE, away, breaker_of, note_failure
 from tenantkv.ops.effects import Command, Operation
 from tenantkv.transport.async_pool import AsyncNamespacedConnectionPool, AsyncPoolView
 from tenantkv.transport.drivers import adrive, aexchange, arun
-
-# asyncio's own has come with Python 3.11; before, redis-py depends on the package.
-async_timeout: Any = getattr(asyncio, "timeout", None)
-if async_timeout is None or sys.version_info < (3, 11, 3):
-    async_timeout = importlib.import_module("async_timeout").timeout
+from tenantkv.transport.lateness import Patience
 
 Result = TypeVar("Result")
 
@@ -51,7 +45,7 @@ class AsyncWire:
         if pool is None or self._owed.is_due or self.breaker.is_open:
             return await self.run(_one(words))
         try:
-            async with async_timeout(self._timeout):
+            with Patience(self._timeout):
                 connection = await pool.get_connection()
                 try:
                     await connection.send_command(*words)
@@ -65,8 +59,8 @@ class AsyncWire:
         except asyncio.TimeoutError:
             self.breaker.fail()
             raise RedisTimeoutError("the server did not answer in time") from None
-        except OUTAGE:
-            self.breaker.fail()
+        except OUTAGE as error:
+            note_failure(self.breaker, error)
             raise
 
     @property
@@ -108,7 +102,7 @@ class AsyncWire:
     async def _swap(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return the raw replies of one round trip, within the time-out."""
         try:
-            async with async_timeout(self._timeout):
+            with Patience(self._timeout):
                 return await aexchange(self._pool, commands)
         except asyncio.TimeoutError:
             raise RedisTimeoutError("the server did not answer in time") from None

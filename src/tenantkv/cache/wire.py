@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterDownError, ReadOnlyError
+from redis.exceptions import ClusterDownError, MaxConnectionsError, ReadOnlyError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -52,7 +52,10 @@ def note_failure(breaker: Breaker, error: Exception) -> None:
     """Open the breaker for an outage, but not for one connection that was lost with a reply due.
 
     Such a call is not repeated, as it may have been carried out; the next one finds out how the server is.
+    Nor where all of the pool's connections are in use: who has them finds out.
     """
+    if isinstance(error, MaxConnectionsError):
+        return
     if not (isinstance(error, RedisConnectionError) and is_unrepeatable(error)):
         breaker.fail()
 
@@ -95,8 +98,8 @@ class Wire:
                 pool.release(connection)
             # The server may only have closed a connection that was idle.
             return run(pool, _one(words))
-        except OUTAGE:
-            self.breaker.fail()
+        except OUTAGE as error:
+            note_failure(self.breaker, error)
             raise
 
     @property

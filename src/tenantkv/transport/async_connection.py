@@ -17,6 +17,7 @@ from tenantkv.keyring_reload import refuse_rotated
 from tenantkv.namespace import Namespace
 from tenantkv.transport.connection import foreign_bytes
 from tenantkv.transport.pushes import Handled, async_push_wrappers
+from tenantkv.transport.read_deadline import ReadDeadline
 from tenantkv.transport.redis_py import (
     LEAN,
     NOT_ENOUGH_DATA,
@@ -26,7 +27,7 @@ from tenantkv.transport.redis_py import (
     unread_bytes,
     wrap_push_handlers,
 )
-from tenantkv.transport.retry import let_retry, mark_unrepeatable
+from tenantkv.transport.retry import leave_to_policy, mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
 from tenantkv.transport.speaking import Speaking
 from tenantkv.transport.unseen import Unseen
@@ -55,12 +56,11 @@ class AsyncNamespacedMixin(Speaking):
     ) -> None:
         self._lean: tuple[Any, Any] | None = None
         self._blocked_for = 0.0
-        self._deadline = math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._read_deadline = ReadDeadline()
         self._loop: Any = None
         self._unseen = Unseen()
-        let_retry(kwargs)
         super().__init__(*args, **kwargs)
+        leave_to_policy(self)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 
     # Sending
@@ -236,7 +236,7 @@ class AsyncNamespacedMixin(Speaking):
         """Return bytes from the socket, or close the connection and raise as redis-py does."""
         patience = self.socket_timeout if timeout is None else timeout
         if patience is not None and not math.isinf(patience):
-            self._watch(patience)
+            self._read_deadline.begin(self._loop, self._reader, patience)
         try:
             data: bytes = await self._reader.read(_READ_SIZE_BYTES)
         except TimeoutError:
@@ -249,32 +249,11 @@ class AsyncNamespacedMixin(Speaking):
             await self.disconnect(nowait=True)
             raise
         finally:
-            self._deadline = math.inf
+            self._read_deadline.end()
         if not data:
             await self.disconnect(nowait=True)
             raise closed_by_server()
         return data
-
-    def _watch(self, patience: float) -> None:
-        """Have the read fail when `patience` seconds are over.
-
-        One timer a connection looks at the deadline when it fires, and is set anew only then: a timer
-        for each read, as a rule cancelled at once, costs more than the read.
-        """
-        self._deadline = deadline = self._loop.time() + patience
-        if self._timer is None or self._timer.when() > deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._look_at_deadline)
-
-    def _look_at_deadline(self) -> None:
-        self._timer = None
-        if self._deadline == math.inf or self._reader is None:
-            return
-        if self._loop.time() >= self._deadline:
-            self._reader.set_exception(TimeoutError())
-        else:
-            self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
 
     def _patience(self, timeout: float | None) -> float | None:
         """Return the time that a blocking command's reply may take."""
@@ -351,7 +330,9 @@ class AsyncNamespacedMixin(Speaking):
         """Let go of a connection whose event loop cannot be asked to close it."""
         self.session.reset()
         writer, self._reader, self._writer, self._lean = self._writer, None, None, None
-        self._timer = None
+        # Its timer is the other loop's, and finds nothing to do.
+        self._read_deadline.end()
+        self._read_deadline = ReadDeadline()
         self._loop = None
         self._unseen.forget()
         if writer is not None:
@@ -367,10 +348,7 @@ class AsyncNamespacedMixin(Speaking):
         self._lean = None
         self._unseen.forget()
         self._blocked_for = 0.0
-        self._deadline = math.inf
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._read_deadline.forget()
         await super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
     def set_parser(self, parser_class: Any) -> None:

@@ -29,7 +29,7 @@ from tenantkv.transport.redis_py import (
     wrap_push_handlers,
 )
 from tenantkv.transport.refusals import as_response
-from tenantkv.transport.retry import let_retry, mark_unrepeatable
+from tenantkv.transport.retry import leave_to_policy, mark_unrepeatable
 from tenantkv.transport.session import Packed, Session
 from tenantkv.transport.speaking import Speaking
 
@@ -63,8 +63,8 @@ class NamespacedMixin(Speaking):
         self._lean: tuple[Any, Any] | None = None
         self._poller: tuple[Any, Any] = (None, None)
         self._blocked_for = 0.0
-        let_retry(kwargs)
         super().__init__(*args, **kwargs)
+        leave_to_policy(self)
         self.session = Session(namespace, self.encoder, self.db)  # type: ignore[attr-defined]
 
     # Sending

@@ -105,14 +105,14 @@ def default_async_retry() -> AsyncSafeRetry:
     return AsyncSafeRetry(FullJitterBackoff(cap=LONGEST_WAIT, base=BASE_WAIT), RETRIES, _SUPPORTED)
 
 
-def let_retry(options: dict[str, Any]) -> None:
-    """Have a connection's errors reach the policy in its options.
+def leave_to_policy(connection: Any) -> None:
+    """Have every error of a connection reach our policy, which knows what it repeats.
 
-    redis-py 5 asks it only about those of ``retry_on_error``, later versions about all that it supports.
-    A list for each connection, since redis-py may add to it.
+    redis-py 5 asks it about a pipeline only after errors of ``retry_on_error``, later versions always. Set
+    when the connection is made: given to it, they would be added to what the policy repeats.
     """
-    if isinstance(options.get("retry"), (SafeRetry, AsyncSafeRetry)):
-        options.setdefault("retry_on_error", list(_SUPPORTED))
+    if isinstance(connection.retry, (SafeRetry, AsyncSafeRetry)):
+        connection.retry_on_error = list(_SUPPORTED)
 
 
 def may_repeat(rules: Iterable[Rule]) -> bool:
