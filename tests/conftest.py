@@ -10,6 +10,7 @@ They live as long as the session and are empty at the start of each test that as
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Fail rather than skip when no real server can run: without one nothing is proved."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a job in a script's background, which passes it on to the programs that tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         embedded.start("shared").stop()
     except EmbeddedServerError as error:
