@@ -18,19 +18,19 @@ class ReadDeadline:
     Whatever has come by then counts, and where nothing has, the loop looks once more; see `lateness.py`.
     """
 
-    __slots__ = ("_at", "_granted", "_loop", "_stream", "_timer")
+    __slots__ = ("_at", "_granted", "_loop", "_source", "_timer")
 
     def __init__(self) -> None:
         self._at = math.inf
         self._granted = math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stream: asyncio.StreamReader | None = None
+        self._source: asyncio.StreamReader | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop, stream: asyncio.StreamReader, patience: float) -> None:
         """Have the read of `stream` that follows raise ``TimeoutError`` after `patience` seconds."""
         self._at = at = loop.time() + patience
-        self._loop, self._stream = loop, stream
+        self._loop, self._source = loop, stream
         timer = self._timer
         if timer is None or timer.when() > at:
             if timer is not None:
@@ -44,14 +44,14 @@ class ReadDeadline:
     def forget(self) -> None:
         """Let go of the stream and the timer; to be called in their own event loop."""
         self._at = math.inf
-        self._stream = None
+        self._source = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _look(self) -> None:
         self._timer = None
-        loop, stream, at = self._loop, self._stream, self._at
+        loop, stream, at = self._loop, self._source, self._at
         if loop is None or stream is None or at == math.inf:
             return
         now = loop.time()
