@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tests import listeners
+from tests import sockets
 
 
 class CuttingProxy:
@@ -58,7 +58,7 @@ class CuttingProxy:
             assert self._carried_out.wait_for(lambda: not self._under_way, 60)
 
     def close(self) -> None:
-        listeners.end(self._listener)
+        sockets.end(self._listener)
 
     def _accept(self) -> None:
         while True:

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 
-from tests import listeners
+from tests.sockets import end
 
 
 class Proxy:
@@ -46,10 +46,10 @@ class Proxy:
         with self._lock:
             sockets, self._open = self._open, set()
         for each in sockets:
-            _end(each)
+            end(each)
 
     def stop(self) -> None:
-        listeners.end(self._listener)
+        end(self._listener)
         self.cut_all()
 
     def __enter__(self) -> Proxy:
@@ -68,7 +68,7 @@ class Proxy:
             try:
                 server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
-                _end(client)
+                end(client)
                 continue
             with self._lock:
                 self._open |= {client, server}
@@ -96,10 +96,4 @@ class Proxy:
         with self._lock:
             self._open -= set(sockets)
         for each in sockets:
-            _end(each)
-
-
-def _end(each: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)
-    each.close()
+            end(each)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import listeners
+from tests import sockets
 from tests.cli_program import Program, check
 from tests.integration.test_tls import Terminator, certificate
 from tests.operating import SCHEMAS, help_has_an_example, report
@@ -245,7 +245,7 @@ def test_the_wrong_server(program: Program, answer: bytes) -> None:
         threading.Thread(target=serve, daemon=True).start()
         program.environ["TENANTKV_URL"] = f"redis://127.0.0.1:{listener.getsockname()[1]}"
         found = report(program, "doctor", *QUICK, "--timeout", "2", code=2)
-        listeners.end(listener)
+        sockets.end(listener)
     assert severities(found)["network.server"] == "fail"
 
 

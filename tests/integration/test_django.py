@@ -23,7 +23,7 @@ from tenantkv.contrib.django.ground import UnpicklableError
 from tenantkv.contrib.django.loops import YOUTH
 from tenantkv.contrib.django.stores import forget_stores
 from tenantkv.errors import ForbiddenCommandError
-from tests import listeners
+from tests import sockets
 from tests.cutting_proxy import CuttingProxy
 from tests.neighbourhood import wait_for
 from tests.sealers import flip
@@ -653,7 +653,7 @@ def hanging() -> Iterator[tuple[str, list[bytes]]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}", received
-        listeners.end(listener)
+        sockets.end(listener)
         for connection in kept:
             connection.close()
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import tenantkv
 from tenantkv import Keyring, Namespace
-from tests import listeners
+from tests import sockets
 from tests.servers import RealServer
 
 
@@ -109,7 +109,7 @@ class Terminator:
             server.sendall(data)
 
     def close(self) -> None:
-        listeners.end(self._listener)
+        sockets.end(self._listener)
 
 
 @pytest.fixture

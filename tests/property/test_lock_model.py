@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import tenantkv
 from tenantkv import Keyring, Namespace
-from tests import listeners
+from tests import sockets
 from tests.servers import RealServer
 
 FAULTS = ["none", "before", "after", "in the reply", "delay"]
@@ -41,7 +41,7 @@ class FaultyProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        listeners.end(self._listener)
+        sockets.end(self._listener)
 
     def _accept(self) -> None:
         while True:

@@ -26,7 +26,7 @@ from tenantkv.namespace import PRIMITIVES as OURS
 from tenantkv.namespace import Namespace
 from tenantkv.transport.drivers import aexchange, exchange
 from tenantkv.transport.session import Session
-from tests import listeners
+from tests import sockets
 
 NAMESPACE = Namespace(Keyring.generate(bytes(range(96))))
 
@@ -99,7 +99,7 @@ class Scripted:
             threading.Event().wait(0.02)
 
     def close(self) -> None:
-        listeners.end(self._listener)
+        sockets.end(self._listener)
         self._thread.join(5)
         assert not self._thread.is_alive()
 

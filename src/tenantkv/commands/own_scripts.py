@@ -78,8 +78,10 @@ EVALSHA = _own("EVALSHA", "wc")
 #: For scripts that do and answer the same when they are run again after their reply was lost.
 REPEATABLE_EVAL = _own("EVAL", "wci")
 REPEATABLE_EVALSHA = _own("EVALSHA", "wci")
-#: For scripts that make no key: nothing is registered ahead of them.
+#: For scripts that make no key: nothing is registered ahead of them. The pair may be run again.
 CLEARING_EVAL = _own("EVAL", "w")
+REPLACING_EVAL = _own("EVAL", "wi")
+REPLACING_EVALSHA = _own("EVALSHA", "wi")
 #: For scripts that only read: nothing is registered ahead of them.
 READING_EVAL = _own("EVAL", "ri")
 READING_EVALSHA = _own("EVALSHA", "ri")

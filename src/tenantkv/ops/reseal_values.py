@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tenantkv.commands.options import locate_script
-from tenantkv.commands.own_scripts import OwnCommand
-from tenantkv.commands.rule import Rule
+from tenantkv.commands.own_scripts import REPLACING_EVAL, REPLACING_EVALSHA
 from tenantkv.envelope import LARGEST_VALUE_BYTES, Sealer
 from tenantkv.envelope_header import Kind, read_header_unverified
 from tenantkv.errors import OpenError
@@ -50,31 +48,18 @@ _SWAP = script("reseal_swap", repeatable=True)
 _Swap = tuple[Any, bytes, bytes, str]
 
 
-def _quiet(word: bytes) -> OwnCommand:
-    name = OwnCommand(word)
-    # Like REPEATABLE_EVAL, but that it makes no keys: the registry takes no note of what is only read or
-    # replaced, of which it would see the hidden name as an own one.
-    name.rule = Rule(
-        word.decode(), "namespace", min_args=2, names="own script", flags="wi", locate=locate_script
-    )
-    return name
-
-
-_EVAL, _EVALSHA = _quiet(b"EVAL"), _quiet(b"EVALSHA")
-
-
 class _QuietCall(Call):
-    """A call that the registry does not hear of."""
+    """A call that the registry does not hear of: it would take the hidden name for an own one."""
 
     __slots__ = ()
 
     @property
     def by_digest(self) -> tuple[Any, ...]:
-        return _EVALSHA, self.script.sha, len(self.keys), *self.keys, *self.arguments
+        return REPLACING_EVALSHA, self.script.sha, len(self.keys), *self.keys, *self.arguments
 
     @property
     def whole(self) -> tuple[Any, ...]:
-        return _EVAL, self.script.body, len(self.keys), *self.keys, *self.arguments
+        return REPLACING_EVAL, self.script.body, len(self.keys), *self.keys, *self.arguments
 
 
 @dataclass(slots=True)

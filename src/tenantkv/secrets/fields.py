@@ -73,7 +73,7 @@ def find_field(
         return found
     judged = [0]
     if len(data) > FEW_BYTES:
-        for stem in [stem for shared, stems in _STEMS if shared in lowered for stem in stems]:
+        for stem in (stem for shared, stems in _STEMS if shared in lowered for stem in stems):
             position, left = lowered.find(stem), _MOST_NAMES
             while position >= 0 and left and judged[0] < _MOST_VALUES:
                 if found := _field_at(data, mask, position, skip, judged):
